@@ -1,0 +1,76 @@
+"""A chat room for line-based clients such as nc: what one says, the others read.
+
+prefork run examples.line_chat:ChatHandler --workers 1
+
+The room is a variable, and every worker is a process with variables of its own: with two workers there are two rooms,
+and the kernel decides which one a client enters. So this example wants one worker, and its greeting says what one gets.
+"""
+
+import socket
+import socketserver
+import threading
+from typing import ClassVar
+
+LINE_LIMIT = 1000
+
+
+class ChatHandler(socketserver.StreamRequestHandler):
+    # Connections are served by threads, so what they share needs a lock.
+    room: ClassVar[set["ChatHandler"]] = set()
+    lock: ClassVar[threading.Lock] = threading.Lock()
+
+    name = ""
+
+    def handle(self) -> None:
+        self.tell("Your name?")
+        self.name = self.read_line() or f"guest {self.connection.fileno()}"
+        with self.lock:
+            others = sorted(member.name for member in self.room)
+            self.room.add(self)
+        try:
+            self.tell(f"Welcome, {self.name}. With you in this worker's room: {', '.join(others) or 'nobody yet'}.")
+            self.tell_others(f"* {self.name} enters")
+            while (line := self.read_line()) is not None:
+                self.tell_others(f"{self.name}: {line}")
+        finally:
+            with self.lock:
+                self.room.discard(self)
+            self.tell_others(f"* {self.name} leaves")
+
+    def on_drain(self) -> None:
+        """Say goodbye: prefork calls this, from a thread of its own, when the worker shall end."""
+        if self in self.room:
+            self.tell("* This worker is closing. Come again!")
+
+    def read_line(self) -> str | None:
+        """The next line without its end, or None when the client has left."""
+        try:
+            line = self.rfile.readline(LINE_LIMIT)
+        except ConnectionError:
+            return None
+        # Only what can be printed: nobody shall send escape sequences to the others' terminals.
+        return "".join(filter(str.isprintable, line.decode(errors="replace"))) if line else None
+
+    def tell(self, text: str) -> None:
+        """Send a line without ever waiting: a client that does not read must not hold up the others."""
+        data = f"{text}\n".encode()
+        try:
+            if self.connection.send(data, socket.MSG_DONTWAIT) == len(data):
+                return
+        except OSError:
+            pass  # Its buffer is full, or it is gone.
+        try:
+            self.connection.shutdown(socket.SHUT_RDWR)  # Ends the reading in its own thread.
+        except OSError:
+            pass  # It has ended already.
+
+    def tell_others(self, text: str) -> None:
+        with self.lock:
+            others = [member for member in self.room if member is not self]
+        for member in others:
+            member.tell(text)
+
+
+if __name__ == "__main__":
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 9999), ChatHandler) as server:
+        server.serve_forever()

@@ -1,0 +1,125 @@
+"""`prefork check`: everything that can be known about a target without serving it."""
+
+import os
+import sys
+import threading
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from prefork.cli.output import complain, plain, say, say_json
+from prefork.cli.setting_options import SettingsCommand, load_from
+from prefork.config.load import Loaded
+from prefork.errors import PreforkError
+
+if TYPE_CHECKING:
+    from prefork.worker.application import Application
+
+_OWN_LOOP = (
+    "--threads: it takes as many connections at a time as its own code does",
+    "on_drain of its handlers (on_drain of the server itself is called)",
+    "server.tag() for each connection: all of a worker share one",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a check found out."""
+
+    target: str
+    kind: str
+    served_by: str
+    listeners: list[str]
+    workers: int
+    warnings: list[str]
+    unavailable: list[str]
+
+
+@click.command("check", cls=SettingsCommand, short_help="Load the target and the settings, and say what is wrong.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@click.pass_context
+def check_command(context: click.Context, /, as_json: bool, **_: object) -> int:
+    """Check the settings and import TARGET as a worker would, without binding or serving anything.
+
+    Says what the target is, where it would listen, and what it cannot use. Exits with 2 if the settings are wrong and
+    with 3 if the target cannot be loaded.
+    """
+    try:
+        findings = check(load_from(context))
+    except PreforkError as error:
+        complain(error)
+        if as_json:
+            say_json({"ok": False, "error": str(error), "detail": error.detail})
+        return _exit_code_despite_threads(error.exit_code)
+    if as_json:
+        say_json(asdict(findings))
+    else:
+        for line in render_findings(findings):
+            say(plain(line))
+    return _exit_code_despite_threads(0)
+
+
+def check(loaded: Loaded) -> Findings:
+    """Import the target in this process. Raise ApplicationError."""
+    from prefork.system import environment
+    from prefork.worker import hazards
+    from prefork.worker.application import load
+
+    environment.set_variables(loaded.settings.env)
+    environment.change_directory(loaded.settings.chdir)
+    before = hazards.open_descriptors()
+    application = load(loaded.settings)
+    adopting = [application.found.fileno()] if application.kind == "server instance" else []  # type: ignore[attr-defined]  # what makes it that kind
+    found = [] if loaded.settings.preload == "never" else hazards.find_hazards(before, adopting)
+    return describe(loaded, application, found)
+
+
+def describe(loaded: Loaded, application: "Application", hazards: list[str]) -> Findings:
+    """Say what the target is and what follows from that."""
+    settings, pooled = loaded.settings, _is_pooled(application)
+    warnings = [*loaded.warnings, *application.warnings]
+    if hazards:
+        consequence = "each worker imports it by itself" if settings.preload == "auto" else "workers are forked anyway"
+        warnings.append(f"the import leaves what cannot be forked, {', '.join(hazards)}; {consequence}")
+    return Findings(
+        target=settings.target,
+        kind=application.kind,
+        served_by={True: "prefork's pool of threads", False: "its own loop", None: "what it returns"}[pooled],
+        listeners=[str(address) for address in settings.bind],
+        workers=settings.workers,
+        warnings=warnings,
+        unavailable=list(_OWN_LOOP) if pooled is False else [],
+    )
+
+
+def render_findings(findings: Findings) -> list[str]:
+    """Write the findings as lines."""
+    article = "an" if findings.kind[0] in "aeiou" else "a"
+    lines = [
+        f"{findings.target} is {article} {findings.kind}, served by {findings.served_by}",
+        f"workers: {findings.workers}",
+    ]
+    lines += [f"listener: {listener}" for listener in findings.listeners]
+    lines += [f"warning: {warning}" for warning in findings.warnings]
+    return lines + [f"not available: {what}" for what in findings.unavailable]
+
+
+def _is_pooled(application: "Application") -> bool | None:
+    """Tell whether our pool serves it; None for a factory, which only a worker calls."""
+    from prefork.serving.threadpool import ThreadPoolMixIn
+
+    if application.kind in ("handler class", "factory"):
+        return True if application.kind == "handler class" else None
+    found = application.found
+    server_class = found if isinstance(found, type) else type(found)
+    return issubclass(server_class, ThreadPoolMixIn) and server_class.serve_forever is ThreadPoolMixIn.serve_forever
+
+
+def _exit_code_despite_threads(code: int) -> int:
+    """Python would wait for threads that the import has started, perhaps for ever."""
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code

@@ -1,0 +1,109 @@
+"""The commands that change a running server; each returns when that is done, or says why it was not."""
+
+import os
+import re
+import select
+from typing import Any
+
+import click
+
+from prefork.cli.choice import Choice
+from prefork.cli.client import PATIENCE, Connection
+from prefork.cli.output import complain, remark, say, say_json
+from prefork.cli.server_options import server_options
+from prefork.errors import NotDone, UsageError
+
+
+@click.command("reload", short_help="Start new workers from the code and settings on disk.")
+@server_options
+def reload_command(choice: Choice, as_json: bool) -> int:
+    """Read the settings again, load the code anew and replace the workers, without losing a connection.
+
+    Follows until the new code serves, or until it is given up: then the old workers go on serving, the reason is
+    printed and the exit status is 1.
+    """
+    with choice.connect() as connection:
+        done, result = _order(connection, {"command": "reload"}, as_json)
+    if done and not as_json:
+        say(f"reloaded: generation {result.get('generation', '?')} serves" if isinstance(result, dict) else "reloaded")
+    return 0 if done else 1
+
+
+@click.command("scale", short_help="Set the number of workers.", context_settings={"ignore_unknown_options": True})
+@click.argument("workers", metavar="N|+N|-N")
+@server_options
+def scale_command(choice: Choice, workers: str, as_json: bool) -> int:
+    """Set the number of workers, or change it by +N or -N, until the configuration says another one.
+
+    Returns when that many workers serve.
+    """
+    if not re.fullmatch(r"[+-]?\d{1,6}", workers, re.ASCII):
+        raise UsageError(f"N must be a number of workers, or a change such as +1 or -1, not {workers!r}")
+    kind = "change" if workers[0] in "+-" else "workers"
+    with choice.connect() as connection:
+        done, _ = _order(connection, {"command": "scale", kind: int(workers)}, as_json)
+    if done and not as_json:
+        say(f"scaled to {workers}" if kind == "workers" else f"scaled by {workers}")
+    return 0 if done else 1
+
+
+@click.command("stop", short_help="Stop a server.")
+@click.option("--quick", is_flag=True, help="Cut open connections instead of letting them end.")
+@server_options
+def stop_command(choice: Choice, quick: bool, as_json: bool) -> int:
+    """Stop a server, and return when its process is gone.
+
+    Open connections may end by themselves within drain_timeout, unless --quick is given.
+    """
+    with choice.connect() as connection:
+        process = _open_process(connection.pid)
+        try:
+            done, _ = _order(connection, {"command": "stop", "quick": quick}, as_json)
+            if done:
+                _wait_for_end(process, connection.pid)
+        finally:
+            if process is not None:
+                os.close(process)
+    if done and not as_json:
+        say(f"stopped: process {connection.pid} is gone")
+    return 0 if done else 1
+
+
+@click.command("reopen", short_help="Open the log files anew, after they were rotated.")
+@server_options
+def reopen_command(choice: Choice, as_json: bool) -> int:
+    """Open the log file anew in the master and all workers, after it was renamed."""
+    with choice.connect() as connection:
+        done, _ = _order(connection, {"command": "reopen"}, as_json)
+    return 0 if done else 1
+
+
+def _order(connection: Connection, request: dict[str, object], as_json: bool) -> tuple[bool, Any]:
+    """Follow an order to its end; print the failure, and with --json the outcome in both cases."""
+    try:
+        result = connection.ask(request, on_log=remark)
+    except NotDone as error:
+        complain(error)
+        if as_json:
+            say_json({"ok": False, "error": str(error), "detail": error.detail})
+        return False, None
+    if as_json:
+        say_json({"ok": True, "result": result})
+    return True, result
+
+
+def _open_process(pid: int) -> int | None:
+    """Get hold of the process before it is told to stop; a pid alone could be another's by the time we look."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None  # in another pid namespace: the end of the connection must do
+
+
+def _wait_for_end(process: int | None, pid: int) -> None:
+    if process is None:
+        return
+    waiting = select.poll()
+    waiting.register(process, select.POLLIN)
+    if not waiting.poll(PATIENCE * 1000):
+        raise NotDone(f"the server has said good-bye, but its process {pid} is still there after {PATIENCE:g} s")

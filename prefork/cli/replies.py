@@ -1,0 +1,78 @@
+"""What a server's status says, as far as it is shown; fields that another version does not send have defaults."""
+
+from typing import Any
+
+import msgspec
+
+from prefork.errors import NotDone
+
+
+class ListenerReply(msgspec.Struct):
+    """One listener: where it is, and the text it was configured with."""
+
+    address: str = ""
+    bind: str = ""
+
+
+class RequestReply(msgspec.Struct):
+    """What one thread of a worker serves now."""
+
+    peer: str = ""
+    listener: str = ""
+    seconds: float = 0.0
+    tag: str = ""
+
+
+class WorkerReply(msgspec.Struct):
+    """One worker: what the master believes of it, and what its scoreboard row says."""
+
+    slot: int = 0
+    generation: int = 0
+    pid: int | None = None
+    state: str = ""
+    age: float = 0.0
+    beat_age: float | None = None
+    threads: int = 0
+    threads_busy: int = 0
+    open: int = 0
+    accepted: int = 0
+    failed: int = 0
+    rss: int | None = None
+    requests: list[RequestReply] = []
+
+
+class ReloadReply(msgspec.Struct):
+    """How the last reload ended."""
+
+    ok: bool = True
+    reason: str = ""
+    ago: float = 0.0
+    generation: int | None = None
+
+
+class StatusReply(msgspec.Struct):
+    """The whole status."""
+
+    name: str = ""
+    pid: int = 0
+    version: str = ""
+    python: str = ""
+    target: str = ""
+    state: str = ""
+    ready: bool = False
+    uptime: float = 0.0
+    generation: int = 0
+    candidate: int | None = None
+    wanted: int = 0
+    listeners: list[ListenerReply] = []
+    workers: list[WorkerReply] = []
+    totals: dict[str, int] = {}
+    last_reload: ReloadReply | None = None
+
+
+def read_status(result: Any) -> StatusReply:
+    """Take a status as it was received; raise NotDone if it is none."""
+    try:
+        return msgspec.convert(result, StatusReply)
+    except msgspec.ValidationError as error:
+        raise NotDone(f"the status makes no sense ({error}); is it another version of prefork?") from None

@@ -1,0 +1,139 @@
+"""`prefork status` and `prefork list`: what the servers are doing, for people at a terminal of 80 columns."""
+
+import click
+
+from prefork.cli.choice import Choice, ask_all
+from prefork.cli.client import PATIENCE
+from prefork.cli.output import plain, remark, say, say_json, table
+from prefork.cli.replies import ReloadReply, StatusReply, WorkerReply, read_status
+from prefork.cli.server_options import json_option, server_options
+
+_SILENT_AFTER = 5.0  # a worker beats twice a second
+_MOST_REQUESTS = 10
+
+
+@click.command("status", short_help="Show a running server and its workers.")
+@server_options
+def status_command(choice: Choice, as_json: bool) -> int:
+    """Show a running server: its state, listeners and workers, and how the last reload ended."""
+    with choice.connect() as connection:
+        result = connection.ask({"command": "status"})
+    if as_json:
+        say_json(result)
+    else:
+        for line in render_status(read_status(result)):
+            say(plain(line))
+    return 0
+
+
+@click.command("list", short_help="List the running servers.")
+@json_option
+def list_command(as_json: bool) -> int:
+    """List the running servers of this user; for root, of every user.
+
+    A server with a control socket of its own (--control PATH) is not listed.
+    """
+    found = list(ask_all(PATIENCE))
+    if as_json:
+        say_json([status if status else {"pid": place.pid, "state": "does not answer"} for place, status in found])
+        return 0
+    replies = [read_status(status) if status else StatusReply(pid=place.pid, name="?") for place, status in found]
+    if not replies:
+        remark("no server is running")
+    for line in render_list(replies) if replies else []:
+        say(plain(line))
+    return 0
+
+
+def render_status(status: StatusReply) -> list[str]:
+    """Write the status as lines."""
+    state = status.state if status.ready or status.state != "serving" else "serving, not ready"
+    if status.candidate is not None:
+        state += f" to generation {status.candidate}"
+    made_by = f"prefork {status.version}, Python {status.python}"
+    lines = [
+        f"{status.name}: {state}   pid {status.pid}   generation {status.generation}   up {_span(status.uptime)}",
+        f"target    {status.target}   ({made_by})",
+    ]
+    for label, listener in zip(["listens"] + [""] * len(status.listeners), status.listeners, strict=False):
+        asked = "" if listener.bind in ("", listener.address) else f"   ({listener.bind})"
+        lines.append(f"{label:<9} {listener.address}{asked}")
+    lines.append(f"totals    {_totals(status.totals)}")
+    if status.last_reload is not None:
+        lines.append(f"reload    {_reload(status.last_reload)}")
+    return [*lines, "", *_worker_table(status), *_request_table(status)]
+
+
+def render_list(replies: list[StatusReply]) -> list[str]:
+    """Write one line for each server; one with several listeners has them below each other."""
+    rows = [["NAME", "PID", "STATE", "WORKERS", "LISTENER", "TARGET"]]
+    for reply in replies:
+        addresses = [listener.address for listener in reply.listeners] or [""]
+        serving = sum(worker.state == "serving" for worker in reply.workers)
+        workers = f"{serving}/{reply.wanted}" if reply.state else ""
+        rows.append([reply.name, str(reply.pid), reply.state or "no answer", workers, addresses[0], reply.target])
+        rows += [["", "", "", "", address, ""] for address in addresses[1:]]
+    return table(rows, "<><><<")
+
+
+def _worker_table(status: StatusReply) -> list[str]:
+    if not status.workers:
+        return [f"no workers ({status.wanted} wanted)"]
+    head = ["WORKER", "GEN", "PID", "STATE", "AGE", "BUSY", "OPEN", "ACCEPTED", "FAILED", "MEMORY"]
+    return table([head, *(_worker_row(worker) for worker in status.workers)], ">>><>>>>>>", gap=" ")
+
+
+def _request_table(status: StatusReply) -> list[str]:
+    """Write what is being served longest; all of it is in the JSON."""
+    serving = [(request, worker.slot) for worker in status.workers for request in worker.requests]
+    if not serving:
+        return []
+    longest = sorted(serving, key=lambda each: -each[0].seconds)[:_MOST_REQUESTS]
+    rows = [[str(slot), _span(one.seconds), one.peer, one.tag] for one, slot in longest]
+    more = [f"and {len(serving) - len(longest)} more"] if len(serving) > len(longest) else []
+    return ["", *table([["WORKER", "SERVING", "PEER", "TAG"], *rows], ">><<"), *more]
+
+
+def _worker_row(worker: WorkerReply) -> list[str]:
+    silent = worker.state == "serving" and worker.beat_age is not None and worker.beat_age > _SILENT_AFTER
+    return [
+        str(worker.slot),
+        str(worker.generation),
+        "" if worker.pid is None else str(worker.pid),
+        f"silent {_span(worker.beat_age or 0)}" if silent else worker.state,
+        _span(worker.age),
+        f"{worker.threads_busy}/{worker.threads}",
+        _count(worker.open),
+        _count(worker.accepted),
+        _count(worker.failed),
+        "" if worker.rss is None else f"{worker.rss / 1024 / 1024:.0f}M",
+    ]
+
+
+def _totals(totals: dict[str, int]) -> str:
+    order = ("accepted", "failed", "restarts", "reloads", "reloads_failed")
+    return ", ".join(f"{name.replace('_', ' ')} {_count(totals[name])}" for name in order if name in totals)
+
+
+def _reload(reload: ReloadReply) -> str:
+    outcome = f"generation {reload.generation} " + ("serves" if reload.ok else "was given up")
+    reason = f": {reload.reason}" if reload.reason and not reload.ok else ""
+    return f"{outcome}, {_span(reload.ago)} ago{reason}"
+
+
+def _span(seconds: float) -> str:
+    """Two units are enough: 42s, 3m12s, 5h07m, 12d03h."""
+    whole = max(0, int(seconds))
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
+
+
+def _count(number: int) -> str:
+    if number < 1_000_000:
+        return str(number)
+    return f"{number / 1e6:.1f}M" if number < 1_000_000_000 else f"{number / 1e9:.1f}G"

@@ -1,0 +1,185 @@
+"""The settings: every option of the server, declared once.
+
+A field's name, type, bounds, default and `Option` are all there is. The flag `--drain-timeout`, the variable
+PREFORK_DRAIN_TIMEOUT, the key `drain_timeout` in TOML, the help text and the table in the documentation follow.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from prefork.address import BindAddress
+from prefork.config.cpus import usable_cpus
+from prefork.config.values import read_bind, read_name, read_target, read_text, read_variable
+
+MOST_WORKERS = 1023
+_WEEK = 7 * 24 * 3600.0
+
+Group = Literal["Target", "Listeners", "Workers", "Environment", "Reload and stop", "Operation"]
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """What a field says about itself beyond its name, type and default."""
+
+    group: Group
+    help: str
+    letter: str = ""
+    """Of the short flag: `w` for `-w`."""
+    flag: str = ""
+    """The long flag where it is not simply the name."""
+    metavar: str = ""
+    auto: Callable[[], int] | None = None
+    """What the word `auto` stands for."""
+    read: Callable[[object], object] = read_text
+    """How a text, or each one of several, is read."""
+    adds_up: bool = False
+    """Whether flags add to what the file says, name by name, instead of replacing all of it."""
+
+
+Seconds = Annotated[float, Meta(ge=0, le=_WEEK)]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server was told, complete and checked; see `prefork.config.load`."""
+
+    target: Annotated[
+        str,
+        Option(
+            "Target",
+            "What to serve: a handler class, server class, server or factory.",
+            metavar="MODULE:NAME",
+            read=read_target,
+        ),
+    ] = ""
+    handler: Annotated[
+        str | None,
+        Option(
+            "Target", "The handler class for a server class that has none.", metavar="MODULE:NAME", read=read_target
+        ),
+    ] = None
+    server: Annotated[
+        Mapping[str, object],
+        Option(
+            "Target",
+            "Set an attribute of the server: a Python literal, or @module:object. Repeatable.",
+            flag="--set",
+            metavar="NAME=VALUE",
+            adds_up=True,
+        ),
+    ] = msgspec.field(default_factory=dict)
+
+    bind: Annotated[
+        tuple[BindAddress, ...],
+        Option(
+            "Listeners",
+            "Where to listen: HOST:PORT, udp://HOST:PORT, unix:PATH, fd://N … Repeatable.",
+            letter="b",
+            metavar="ADDRESS",
+            read=read_bind,
+        ),
+    ] = (BindAddress("tcp", host="127.0.0.1", port=9999),)
+    backlog: Annotated[
+        int,
+        Meta(ge=1, le=2**31 - 1),
+        Option("Listeners", "Connections that may wait to be accepted, for each listener."),
+    ] = 2048
+
+    workers: Annotated[
+        int,
+        Meta(ge=1, le=MOST_WORKERS),
+        Option("Workers", "Worker processes; auto is the CPUs this process may use.", letter="w", auto=usable_cpus),
+    ] = msgspec.field(default_factory=usable_cpus)
+    threads: Annotated[
+        int,
+        Meta(ge=1, le=4096),
+        Option("Workers", "Connections that one worker serves at a time.", letter="t"),
+    ] = 128
+    preload: Annotated[
+        Literal["auto", "always", "never"],
+        Option("Workers", "Import the target once, before forking; auto does it where that is safe."),
+    ] = "auto"
+    boot_timeout: Annotated[
+        float,
+        Meta(ge=0.1, le=_WEEK),
+        Option("Workers", "A worker that is not ready after this time is replaced."),
+    ] = 60.0
+    heartbeat_timeout: Annotated[
+        float,
+        Meta(ge=2, le=_WEEK),
+        Option("Workers", "A worker that cannot be heard for this time is replaced."),
+    ] = 30.0
+
+    config: Annotated[
+        str,
+        Option(
+            "Environment",
+            "The configuration file, if not prefork.toml or pyproject.toml here.",
+            letter="c",
+            metavar="FILE",
+        ),
+    ] = ""
+    chdir: Annotated[
+        str, Option("Environment", "The directory to work in; relative paths start there.", metavar="DIR")
+    ] = "."
+    pythonpath: Annotated[
+        tuple[str, ...],
+        Option("Environment", "A directory to import from, before all others. Repeatable.", metavar="DIR"),
+    ] = ()
+    env: Annotated[
+        tuple[str, ...],
+        Option(
+            "Environment",
+            "An environment variable for the workers. Repeatable.",
+            metavar="NAME=VALUE",
+            read=read_variable,
+            adds_up=True,
+        ),
+    ] = ()
+
+    canary_time: Annotated[
+        Seconds,
+        Option("Reload and stop", "How long the first worker of new code must serve before others follow."),
+    ] = 1.0
+    surge: Annotated[
+        int,
+        Meta(ge=1, le=MOST_WORKERS),
+        Option("Reload and stop", "Extra workers that a reload may have at a time."),
+    ] = 1
+    drain_delay: Annotated[
+        Seconds,
+        Option("Reload and stop", "On a stop, go on accepting for this time while announced as not ready."),
+    ] = 0.0
+    drain_timeout: Annotated[
+        Seconds,
+        Option("Reload and stop", "Open connections may take this long to end before they are cut."),
+    ] = 30.0
+    kill_timeout: Annotated[
+        float,
+        Meta(ge=0.1, le=_WEEK),
+        Option("Reload and stop", "A worker told to leave at once is killed after this time."),
+    ] = 5.0
+    reload: Annotated[
+        bool,
+        Option("Reload and stop", "For development: reload when a source file changes, with a canary_time of 0."),
+    ] = False
+
+    name: Annotated[
+        str,
+        Option("Operation", "What to call this server; the target's module if not given.", read=read_name),
+    ] = ""
+    control: Annotated[
+        str,
+        Option("Operation", "Where `prefork status` and others reach it.", metavar="auto|off|PATH"),
+    ] = "auto"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Option("Operation", "The least important records to log."),
+    ] = "info"
+    log_file: Annotated[
+        str,
+        Option("Operation", "Where to log; - is standard error.", metavar="FILE"),
+    ] = "-"

@@ -1,0 +1,107 @@
+"""How the text of a value is read: each function takes what was written and raises ValueError saying what it must be.
+
+A message continues the name of the option ("must be a whole number, not 'four'"); after "; " comes the way out.
+"""
+
+import ast
+import re
+
+from prefork.address import BindAddress, parse_bind
+
+_UNITS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d+\.?\d*|\.\d+)\s*(ms|s|m|h|d|)", re.ASCII)
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_SWITCHES = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+_OURS = ("PREFORK_WORKER_SLOT", "PREFORK_GENERATION")
+
+
+def read_switch(raw: object) -> bool:
+    if isinstance(raw, bool):
+        return raw
+    if isinstance(raw, str) and raw.strip().lower() in _SWITCHES:
+        return _SWITCHES[raw.strip().lower()]
+    raise ValueError(f"must be true or false, not {raw!r}")
+
+
+def read_number(raw: object) -> int:
+    if isinstance(raw, int) and not isinstance(raw, bool):
+        return raw
+    if isinstance(raw, str) and re.fullmatch(r"\s*[+-]?\d{1,18}\s*", raw, re.ASCII):
+        return int(raw)
+    raise ValueError(f"must be a whole number, not {raw!r}")
+
+
+def read_duration(raw: object) -> float:
+    """Read 30, 0.5, "30s", "2m", "2h", "1d" or "500ms" as seconds."""
+    if isinstance(raw, (int, float)) and not isinstance(raw, bool) and raw == raw:
+        return float(raw)
+    if isinstance(raw, str) and (match := _DURATION.fullmatch(raw.strip())):
+        return float(match[1]) * _UNITS[match[2]]
+    raise ValueError(f"must be a time such as 30, 0.5, 500ms or 2m, not {raw!r}")
+
+
+def read_text(raw: object) -> str:
+    if not isinstance(raw, str):
+        raise ValueError(f"must be text, not {raw!r}")
+    if any(ord(character) < 32 or ord(character) == 127 for character in raw):
+        raise ValueError(f"must not contain control characters, as {raw!r} does")
+    return raw
+
+
+def read_name(raw: object) -> str:
+    name = read_text(raw)
+    if len(name) > 64 or not name.isprintable() or " " in name:
+        raise ValueError(f"must be a short word without spaces, not {name!r}")
+    return name
+
+
+def read_target(raw: object) -> str:
+    """Check the shape alone; whether it can be imported is another question."""
+    text = read_text(raw).strip()
+    module, _, name = text.partition(":")
+    if module.endswith(".py") or "/" in module:
+        module = module.removesuffix(".py").strip("./").replace("/", ".")
+        raise ValueError(f"must name a module, not the file {text!r}; write {module or 'module'}:{name or 'Handler'}")
+    if not module or not name:
+        before, _, last = text.rpartition(".")
+        # By custom a class is written with a capital: `app.Handler` is one of a module, `http.server` is a module.
+        example = f"{before}:{last}" if before and last[:1].isupper() else f"{module or 'app'}:Handler"
+        raise ValueError(f"must be MODULE:NAME, not {text!r}; write for example {example}")
+    return text
+
+
+def read_bind(raw: object) -> BindAddress:
+    return raw if isinstance(raw, BindAddress) else parse_bind(read_text(raw))
+
+
+def read_variable(raw: object) -> str:
+    text = raw if isinstance(raw, str) else ""  # a value may hold any character but NUL
+    name, equals, _ = text.partition("=")
+    if not equals or not _VARIABLE.fullmatch(name) or "\0" in text:
+        raise ValueError(f"must be NAME=VALUE, not {raw!r}")
+    if name in _OURS:
+        raise ValueError(f"must not set {name}; every worker is given its own")
+    return text
+
+
+def read_attribute(raw: object) -> tuple[str, str]:
+    """Read the `name=value` of a `--set`; the value stays text, a Python literal or `@module:object`."""
+    name, equals, value = read_text(raw).partition("=")
+    name, value = name.strip(), value.strip()
+    if not equals or not name.isidentifier():
+        raise ValueError(f"must be NAME=VALUE, not {raw!r}")
+    if value.startswith("@"):
+        read_target(value[1:])
+        return name, value
+    try:
+        ast.literal_eval(value)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        hint = f"@{value}" if ":" in value else repr(value)
+        raise ValueError(
+            f"{name} must be a Python literal or @module:object, not {value}; write {name}={hint}"
+        ) from None
+    return name, value
+
+
+def show_duration(seconds: float) -> str:
+    return f"{seconds:.3f}".rstrip("0").rstrip(".") + "s"

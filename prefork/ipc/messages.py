@@ -1,0 +1,104 @@
+"""What the master, a mold, a worker and the watcher say to each other; docs/protocols.md has the layout.
+
+One message is one packet of a SOCK_SEQPACKET pair, msgpack with its type's name first. The master believes nothing
+that does not decode.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+PACKET_BYTES = 65536
+
+
+class _Message(msgspec.Struct, frozen=True, array_like=True, tag=True, forbid_unknown_fields=True):
+    pass
+
+
+class Hello(_Message, frozen=True):
+    """Worker to master: this process has the other end."""
+
+    pid: int
+
+
+class Ready(_Message, frozen=True):
+    """Worker to master: every server accepts. Mold: the generation can be forked from. Watcher: changes are seen."""
+
+
+class StoppedAccepting(_Message, frozen=True):
+    """Worker to master: no connection will be accepted any more; open ones go on."""
+
+
+class Failed(_Message, frozen=True):
+    """To the master, before it exits. Worker, mold: the application cannot be loaded. Watcher: it cannot watch."""
+
+    reason: str
+    detail: str
+
+
+class Unsafe(_Message, frozen=True):
+    """Mold to master, before it exits: the application is loaded, but forking from here would be wrong."""
+
+    findings: str
+
+
+class Forked(_Message, frozen=True):
+    """Mold to master: the worker is a child of the master now."""
+
+    number: int
+    pid: int
+
+
+class ForkFailed(_Message, frozen=True):
+    """Mold to master: the worker never lived."""
+
+    number: int
+    reason: str
+
+
+class Changed(_Message, frozen=True):
+    """Watcher to master: these source files were changed, and `more` others."""
+
+    names: list[str]
+    more: int
+
+
+class Drain(_Message, frozen=True):
+    """Master to worker: stop accepting, after the queues of the listeners in `finish` are empty."""
+
+    seconds: float
+    finish: list[int]
+
+
+class ReopenLogs(_Message, frozen=True):
+    """Master to worker, mold and watcher: the log file was rotated."""
+
+
+class ForkWorker(_Message, frozen=True):
+    """Master to mold, with the worker's end of its channel attached (SCM_RIGHTS)."""
+
+    number: int
+    slot: int
+    accept_after: float = 0.0
+
+
+FromWorker = Hello | Ready | StoppedAccepting | Failed
+FromMold = Ready | Failed | Unsafe | Forked | ForkFailed
+FromWatcher = Ready | Failed | Changed
+ToWorker = Drain | ReopenLogs
+ToMold = ForkWorker | ReopenLogs
+ToWatcher = ReopenLogs
+Message = FromWorker | FromMold | FromWatcher | ToWorker | ToMold | ToWatcher
+
+encode = msgspec.msgpack.Encoder().encode
+from_worker: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
+from_mold: msgspec.msgpack.Decoder[FromMold] = msgspec.msgpack.Decoder(FromMold)
+from_watcher: msgspec.msgpack.Decoder[FromWatcher] = msgspec.msgpack.Decoder(FromWatcher)
+to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
+to_mold: msgspec.msgpack.Decoder[ToMold] = msgspec.msgpack.Decoder(ToMold)
+to_watcher: msgspec.msgpack.Decoder[ToWatcher] = msgspec.msgpack.Decoder(ToWatcher)
+
+
+def shorten(text: str, limit: int = PACKET_BYTES // 8) -> str:
+    """Keep the end of a long text (of a traceback, the part that says what happened)."""
+    return text if len(text) <= limit else "[...]\n" + text[-limit:]

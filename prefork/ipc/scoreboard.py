@@ -1,0 +1,136 @@
+"""The scoreboard: shared memory in which each worker shows what it does, without asking anybody.
+
+One board per generation, an anonymous mmap inherited through the forks: for each slot a worker row (its beat) and
+`threads` + 1 thread rows. Every row has exactly one writer, so nothing is locked: the worker row is written by the
+worker's main thread, a thread row by the thread that holds it, the last one by the foreign servers of the worker
+together (under their lock). Readers may see a row in the middle of a change; counters are single aligned words.
+Untouched pages cost nothing, so the board has room for every slot there can ever be; it goes with its last reference.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+import time
+from dataclasses import dataclass
+
+from prefork.address import format_peer
+
+BEAT_INTERVAL = 0.5  # seconds between two beats of an idle worker's main thread
+
+_BEAT = struct.Struct("=d")
+_WORKER_ROW_BYTES = 64
+# accepted, closed, failed; start of the present request (0: idle), its listener, then peer and tag as text
+_COUNTERS = struct.Struct("=QQQ")
+_REQUEST = struct.Struct("=dI")
+_TEXT = struct.Struct("=64p64p")
+_REQUEST_AT = _COUNTERS.size
+_TEXT_AT = _REQUEST_AT + _REQUEST.size
+_THREAD_ROW_BYTES = 192
+_CLOSED_AT = 8
+_FAILED_AT = 16
+_WORD = struct.Struct("=Q")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a thread serves at this moment."""
+
+    peer: str
+    tag: str
+    listener: int
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Connections (or datagrams) of a worker since it was forked."""
+
+    accepted: int = 0
+    closed: int = 0
+    failed: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(self.accepted + other.accepted, self.closed + other.closed, self.failed + other.failed)
+
+
+class Scoreboard:
+    """All rows of a generation; made by the master before it forks the mold."""
+
+    def __init__(self, slots: int, threads: int) -> None:
+        self.threads = threads
+        self._slot_bytes = _WORKER_ROW_BYTES + (threads + 1) * _THREAD_ROW_BYTES
+        self._memory = mmap.mmap(-1, slots * self._slot_bytes, flags=mmap.MAP_SHARED | mmap.MAP_ANONYMOUS)
+
+    def worker(self, slot: int) -> WorkerRows:
+        """Return the rows of a slot."""
+        return WorkerRows(self._memory, slot * self._slot_bytes, self.threads)
+
+
+class WorkerRows:
+    """The rows of one slot: written in the worker, read in the master."""
+
+    def __init__(self, memory: mmap.mmap, start: int, threads: int) -> None:
+        self._memory = memory
+        self._start = start
+        self._threads_start = start + _WORKER_ROW_BYTES
+        self.threads = threads
+
+    def clear(self) -> None:
+        """Forget the slot's former worker; called by the master before it orders the next one."""
+        size = _WORKER_ROW_BYTES + (self.threads + 1) * _THREAD_ROW_BYTES
+        self._memory[self._start : self._start + size] = bytes(size)
+
+    def beat(self) -> None:
+        """Say that the main thread can still obey (worker's main thread only)."""
+        _BEAT.pack_into(self._memory, self._start, time.monotonic())
+
+    def last_beat(self) -> float | None:
+        """Return the time of the last beat, or None before the first."""
+        beat: float = _BEAT.unpack_from(self._memory, self._start)[0]
+        return beat or None
+
+    def opened(self, row: int, listener: int, client_address: object) -> None:
+        """Count a connection and show whom the thread serves (the thread of that row only)."""
+        at = self._threads_start + row * _THREAD_ROW_BYTES
+        _TEXT.pack_into(self._memory, at + _TEXT_AT, format_peer(client_address).encode(errors="replace")[:63], b"")
+        _REQUEST.pack_into(self._memory, at + _REQUEST_AT, time.monotonic(), listener)
+        _WORD.pack_into(self._memory, at, _WORD.unpack_from(self._memory, at)[0] + 1)
+
+    def closed(self, row: int, failed: bool) -> None:
+        """Count the end of what the thread served (the thread of that row only)."""
+        at = self._threads_start + row * _THREAD_ROW_BYTES
+        _REQUEST.pack_into(self._memory, at + _REQUEST_AT, 0.0, 0)
+        if failed:
+            self._increment(at + _FAILED_AT)
+        self._increment(at + _CLOSED_AT)
+
+    def tagged(self, row: int, text: str) -> None:
+        """Show a text of the application beside the present request (the thread of that row only)."""
+        at = self._threads_start + row * _THREAD_ROW_BYTES + _TEXT_AT + 64
+        struct.pack_into("=64p", self._memory, at, text.encode(errors="replace")[:63])
+
+    def _increment(self, at: int) -> None:
+        _WORD.pack_into(self._memory, at, _WORD.unpack_from(self._memory, at)[0] + 1)
+
+    def counts(self) -> Counts:
+        """Add up the counters of all thread rows."""
+        total = Counts()
+        for row in range(self.threads + 1):
+            total += Counts(*_COUNTERS.unpack_from(self._memory, self._threads_start + row * _THREAD_ROW_BYTES))
+        return total
+
+    def requests(self) -> list[Request]:
+        """Return what the threads serve now, and the latest of the foreign servers, the longest first."""
+        found = []
+        for row in range(self.threads + 1):
+            at = self._threads_start + row * _THREAD_ROW_BYTES
+            since, listener = _REQUEST.unpack_from(self._memory, at + _REQUEST_AT)
+            if since:
+                peer, tag = _TEXT.unpack_from(self._memory, at + _TEXT_AT)
+                found.append(Request(_text(peer), _text(tag), listener, since))
+        return sorted(found, key=lambda request: request.since)
+
+
+def _text(field: bytes) -> str:
+    return field.decode(errors="replace")

@@ -1,0 +1,103 @@
+"""Answers the control clients: at once, or when what they asked for has happened; until then they follow."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable
+
+from prefork.master.control import Client, ControlServer, Request
+from prefork.master.sources import Sources
+from prefork.policy import actions, events
+from prefork.policy.actions import Action
+from prefork.policy.events import Event
+
+
+class Desk:
+    """The clients of the control socket and what each of them waits for. Without a socket, nobody comes."""
+
+    def __init__(
+        self,
+        where: str,
+        sources: Sources,
+        describe: Callable[[], dict[str, object]],
+        reopen_logs: Callable[[], None],
+    ) -> None:
+        self._describe = describe
+        self._reopen_logs = reopen_logs
+        self._control = ControlServer(where, sources, self) if where != "off" else None
+
+    def take_request(self, client: Client, request: Request) -> Iterable[Event]:
+        """Answer a client, or let it wait for what it asked for; return what that means to the supervisor."""
+        origin = f"prefork {request.command}" + (f" by uid {client.uid}" if client.uid != os.getuid() else "")
+        match request:
+            case Request("status"):
+                client.answer(self._describe())
+            case Request("reopen"):
+                self._reopen_logs()
+                client.answer()
+            case Request("follow"):
+                client.following = "follow"
+            case Request("reload"):
+                client.following = "reload"
+                return [events.ReloadRequested(origin)]
+            case Request("stop", quick=quick):
+                client.following = "stop"
+                return [events.StopRequested(quick, origin)]
+            case Request("scale", workers=int(workers)):
+                client.following = "scale"
+                return [events.ScaleRequested(workers, origin)]
+            case Request("scale", change=int(change)):
+                client.following = "scale"
+                return [events.ScaleChanged(change, origin)]
+            case _:
+                client.fail(f"unknown or incomplete command {request.command!r}")
+        return ()
+
+    def tell(self, text: str) -> None:
+        """Show a line of the log to everybody who follows."""
+        for client in self._followers():
+            client.tell(text)
+
+    def note(self, action: Action) -> None:
+        """Answer those who waited for what this action says. A superseded reload gets the verdict on its successor."""
+        match action:
+            case actions.Report("reload complete", generation):
+                self._answer("reload", {"generation": generation})
+            case actions.Report("reload failed" | "reload refused", reason=reason, detail=detail):
+                self._fail("reload", reason, detail)
+            case actions.Report("scaling refused", reason=reason):
+                self._fail("scale", reason)
+            case actions.Exit():
+                self._answer("stop")
+
+    def note_scale(self, workers: int) -> None:
+        """Answer those who waited for the wanted number of workers: as many serve now, and no others."""
+        self._answer("scale", {"workers": workers})
+
+    def _followers(self) -> list[Client]:
+        return self._control.followers() if self._control is not None else []
+
+    def _answer(self, command: str, result: object = None) -> None:
+        for client in self._followers():
+            if client.following == command:
+                client.answer(result)
+
+    def _fail(self, command: str, reason: str, detail: str = "") -> None:
+        for client in self._followers():
+            if client.following == command:
+                client.fail(reason, detail)
+
+    def deadline(self) -> float:
+        """Return when `drop_late` has something to do."""
+        return self._control.deadline() if self._control is not None else math.inf
+
+    def drop_late(self, now: float) -> None:
+        """Hang up on clients that are late with their request, or with reading the answer."""
+        if self._control is not None:
+            self._control.drop_late(now)
+
+    def close(self) -> None:
+        """Hang up on everybody."""
+        if self._control is not None:
+            self._control.close()

@@ -1,0 +1,150 @@
+"""What a generation owns in the master: its settings, its listeners and its scoreboard.
+
+A place to listen is the same listener in every generation, so a reload neither closes nor rebinds it; new ones are
+bound before the old ones are closed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from prefork.address import BindAddress
+from prefork.config.load import Loaded
+from prefork.config.settings import Settings
+from prefork.ipc.scoreboard import Scoreboard
+from prefork.policy.fleet import SLOTS, FleetSettings
+from prefork.system.inherited import Inherited
+from prefork.system.sockets import Listener, open_listeners, system_backlog_limit
+
+log = logging.getLogger("prefork.master")
+
+
+@dataclass(slots=True)
+class Generation:
+    """One generation, from the reading of its settings to its release."""
+
+    number: int
+    loaded: Loaded
+    listeners: list[Listener]
+    board: Scoreboard
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that its workers run with."""
+        return self.loaded.settings
+
+    def fleet_settings(self) -> FleetSettings:
+        """The part of the settings that the supervisor decides with."""
+        settings = self.settings
+        return FleetSettings(
+            workers=settings.workers,
+            surge=settings.surge,
+            boot_timeout=settings.boot_timeout,
+            heartbeat_timeout=settings.heartbeat_timeout,
+            drain_delay=settings.drain_delay,
+            drain_timeout=settings.drain_timeout,
+            kill_timeout=settings.kill_timeout,
+            canary_time=0.0 if settings.reload else settings.canary_time,
+            preload=settings.preload,
+        )
+
+
+class Generations:
+    """All generations that still own something."""
+
+    def __init__(self, inherited: Sequence[Inherited]) -> None:
+        self._inherited = inherited
+        self._living: dict[int, Generation] = {}
+
+    def prepare(self, number: int, loaded: Loaded) -> Generation:
+        """Bind what the settings add to the listeners there are. Raise ListenerError, with nothing left behind."""
+        opened: list[Listener] = []
+        try:
+            listeners = [one for address in loaded.settings.bind for one in self._listeners_at(address, loaded, opened)]
+        except BaseException:
+            _close(opened)
+            raise
+        for listener in opened:
+            log.info("listening: %s", listener.actual)
+        _warn_about_backlog(loaded.settings, opened)
+        board = Scoreboard(SLOTS, loaded.settings.threads)
+        self._living[number] = Generation(number, loaded, listeners, board)
+        return self._living[number]
+
+    def get(self, number: int) -> Generation:
+        """Return a generation that has been prepared and not been released."""
+        return self._living[number]
+
+    def find(self, number: int | None) -> Generation | None:
+        """Return a generation if it still owns something."""
+        return self._living.get(number) if number is not None else None
+
+    def _listeners_at(self, address: BindAddress, loaded: Loaded, opened: list[Listener]) -> list[Listener]:
+        held = [one for one in self.listeners() if one.address.place == address.place and not one.sealed]
+        if held:
+            if held[0].address != address:
+                problem = "listener not changed: it stays %s until the next start, though the settings say %s"
+                log.warning(problem, held[0].address, address)
+            return held
+        opened += (fresh := open_listeners(address, loaded.settings.backlog, self._inherited))
+        return fresh
+
+    def listeners(self) -> list[Listener]:
+        """Return every open listener of every generation, each once."""
+        every = [listener for generation in self._living.values() for listener in generation.listeners]
+        return list({id(listener): listener for listener in every if not listener.closed}.values())
+
+    def seal_unserved(self, leaving: int, staying: Collection[int], final: bool) -> list[int]:
+        """Seal the listeners of generation `leaving` that no generation of `staying` has (all of them if `final`).
+
+        Return their places in the generation: the queues that its worker must serve before it stops accepting.
+        """
+        kept = set() if final else self._listeners_of(staying)
+        unserved = [(i, one) for i, one in enumerate(self._living[leaving].listeners) if id(one) not in kept]
+        for _, listener in unserved:
+            listener.seal()
+        # What waits in a socket of the service manager waits for the next start of the service.
+        return [index for index, listener in unserved if not (final and listener.address.kind == "systemd")]
+
+    def close_sealed(self, accepting: Collection[int]) -> None:
+        """Close the sealed listeners of which no worker of the generations `accepting` takes connections any more."""
+        needed = self._listeners_of(accepting)
+        for listener in self.listeners():
+            if listener.sealed and id(listener) not in needed:
+                listener.unlink()
+                listener.close()
+                log.info("closed listener: its queue has been served", extra={"listener": str(listener.address)})
+
+    def _listeners_of(self, numbers: Collection[int]) -> set[int]:
+        living = [self._living[number] for number in numbers if number in self._living]
+        return {id(listener) for generation in living for listener in generation.listeners}
+
+    def release(self, number: int) -> None:
+        """Close what only this generation used."""
+        generation = self._living.pop(number, None)
+        if generation is None:
+            return
+        held = {id(listener) for listener in self.listeners()}
+        _close(listener for listener in generation.listeners if id(listener) not in held)
+
+    def close(self) -> None:
+        """Close everything, at the end."""
+        for number in list(self._living):
+            self.release(number)
+
+
+def _close(listeners: Iterable[Listener]) -> None:
+    for listener in listeners:
+        listener.unlink()
+        listener.close()
+
+
+def _warn_about_backlog(settings: Settings, opened: Sequence[Listener]) -> None:
+    limit = system_backlog_limit()
+    for listener in opened:
+        wanted = listener.address.backlog or settings.backlog
+        if limit is not None and wanted > limit and listener.address.kind in ("tcp", "unix"):
+            problem = "backlog of %s clamped from %d to %d: net.core.somaxconn is lower; raise it, or lower backlog"
+            log.warning(problem, listener.address, wanted, limit)

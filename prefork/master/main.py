@@ -1,0 +1,211 @@
+"""The master: binds the listeners, starts what the supervisor orders, and otherwise only listens.
+
+It is a `BaseServer` whose requests are facts: `serve_forever()` is its one wait, a ready source is a request, and
+`service_actions()`, which runs after every turn, reaps the dead and lets the supervisor look at the time. It has one
+thread, reads no byte of any connection, and never imports the application.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import platform
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable
+
+from prefork import __version__, logs
+from prefork.config.load import Loaded
+from prefork.errors import UsageError
+from prefork.ipc import messages
+from prefork.ipc.channel import ChannelBroken
+from prefork.master import status, wording
+from prefork.master.desk import Desk
+from prefork.master.generations import Generations
+from prefork.master.perform import Performer
+from prefork.master.sources import SignalSource, Source, Sources
+from prefork.master.watcher import Watcher
+from prefork.master.workers import Processes
+from prefork.policy import actions, events
+from prefork.policy.actions import Action
+from prefork.policy.events import Event
+from prefork.policy.supervisor import Supervisor
+from prefork.serving.base import BaseServer
+from prefork.system import processes
+from prefork.system.inherited import Inherited, take_inherited
+from prefork.system.proctitle import set_title
+
+log = logging.getLogger("prefork.master")
+
+_OLDEST_KERNEL = (5, 10)  # pidfd, child subreaper, close_range
+
+
+def run(loaded: Loaded) -> int:
+    """Serve until stopped; return the exit status. Raise PreforkError when it cannot begin."""
+    _check_platform()
+    logs.set_up(loaded.settings.log_level, loaded.settings.log_file)
+    for warning in loaded.warnings:
+        log.warning("%s", warning)
+    try:
+        inherited = take_inherited()
+    except ValueError as error:
+        raise UsageError(f"cannot use inherited sockets: {error}") from error
+    if inherited and not any(address.kind == "systemd" for address in loaded.settings.bind):
+        names = ", ".join(one.name for one in inherited)
+        log.warning(
+            "passed sockets not served: the service manager passed %s; add --bind systemd: to serve them", names
+        )
+    set_title("master", loaded.settings.name)
+    processes.become_subreaper()
+    with Master(loaded, inherited) as master:
+        master.start()
+        master.serve_forever()
+        return master.exit_code
+
+
+def _check_platform() -> None:
+    release = tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2] if part.isdigit())
+    if platform.system() != "Linux" or release < _OLDEST_KERNEL:
+        found = f"{platform.system()} {platform.release()}"
+        way_out = "prefork.socketserver works on any POSIX system"
+        raise UsageError(f"prefork run needs Linux 5.10 or later, and this is {found} ({way_out})")
+
+
+class Master(BaseServer):
+    """Hears what happens, tells the supervisor, and has performed what it decides."""
+
+    def __init__(self, loaded: Loaded, inherited: list[Inherited]) -> None:
+        super().__init__(loaded.settings.name, _no_handler)
+        settings = loaded.settings
+        self.exit_code = 1
+        self._target = settings.target
+        self._started = time.monotonic()
+        self._events: deque[Event] = deque()
+        self._sources = Sources()
+        self._generations = Generations(inherited)
+        self._processes = Processes(self._sources)
+        self._watcher = Watcher(settings, self._sources, self._processes) if settings.reload else None
+        try:
+            first = self._generations.prepare(1, loaded)
+            self._supervisor = Supervisor(first.fleet_settings())
+            self._performer = Performer(loaded, self._supervisor, self._generations, self._processes)
+            self._desk = Desk(settings.control, self._sources, self._describe, self._reopen_logs)
+        except BaseException:
+            self._close_owned()
+            raise
+
+    def start(self) -> None:
+        """Take over the signals and order the first generation."""
+        self._sources.add(SignalSource(self._reopen_logs))
+        if self._watcher is not None:
+            self._watcher.start_if_due(time.monotonic())
+        log.info("starting: prefork %s serves %s", __version__, self._target)
+        self._tell_supervisor([events.StartRequested()])
+
+    # The loop, in the words of BaseServer
+
+    def fileno(self) -> int:
+        """The one descriptor of the one wait."""
+        return self._sources.fileno()
+
+    def _select_timeout(self, poll_interval: float | None) -> float | None:
+        deadline = min(self._supervisor.deadline(), self._desk.deadline())
+        if self._watcher is not None:
+            deadline = min(deadline, self._watcher.deadline())
+        return None if deadline == math.inf else max(0.0, deadline - time.monotonic())
+
+    def get_request(self) -> tuple[Source, None]:
+        """Return a source that has something to say."""
+        source = self._sources.next_ready()
+        if source is None:
+            raise BlockingIOError  # it was removed since: no request after all
+        return source, None
+
+    def process_request(self, request: Source, client_address: object) -> None:
+        """Let the supervisor decide about what a source says."""
+        self._tell_supervisor(request.events())
+
+    def handle_error(self, request: Source, client_address: object) -> None:
+        """Log a mistake of ours and go on: the workers are worth more than a clean end."""
+        error = sys.exception()
+        log.error("internal error: while hearing %s; the master goes on", type(request).__name__, exc_info=error)
+
+    def shutdown_request(self, request: Source) -> None:
+        """Sources outlive what they say."""
+
+    def service_actions(self) -> None:
+        """Reap every dead child, then let the supervisor look at the time if it asked to."""
+        self._tell_supervisor(self._processes.reap())
+        now = time.monotonic()
+        if self._supervisor.deadline() <= now:
+            self._hear_everybody()
+            self._tell_supervisor([events.HeartbeatsRead(self._processes.beats()), events.TimePassed()])
+        self._desk.drop_late(now)
+        if self._watcher is not None:
+            self._watcher.start_if_due(now)
+
+    def _hear_everybody(self) -> None:
+        """Hear what has been said already: nobody is late whose word or beat only waits for us to read it."""
+        for _ in range(2 * len(self._sources)):  # one that never falls silent is not waited for
+            source = self._sources.next_ready()
+            if source is None:
+                return
+            self._serve_request(source, None)
+
+    def server_close(self) -> None:
+        """Leave nothing behind: no process, no socket file."""
+        self._desk.close()
+        self._close_owned()
+
+    def _close_owned(self) -> None:
+        if self._watcher is not None:
+            self._watcher.close()
+        self._processes.end()
+        self._generations.close()
+        self._sources.close()
+
+    # Supervision
+
+    def _tell_supervisor(self, happened: Iterable[Event]) -> None:
+        self._events.extend(happened)
+        while self._events:
+            event = self._events.popleft()
+            for action in self._supervisor.handle(event, time.monotonic()):
+                self._carry_out(action)
+            if isinstance(event, events.WorkerStoppedAccepting | events.WorkerExited):
+                self._performer.close_served_listeners()
+        accepting = sum(one.accepting for one in self._supervisor.workers())
+        if self._supervisor.ready and accepting == self._supervisor.wanted:
+            self._desk.note_scale(accepting)
+
+    def _carry_out(self, action: Action) -> None:
+        """Log an action, show the line to those who follow, and perform it."""
+        headline = wording.headline_of(action)
+        extra = {"detail": wording.detail_of(action), **self._performer.identity_of(action)}
+        log.log(wording.level_of(action), "%s: %s", headline, action.reason, extra=extra)
+        self._desk.tell(f"{headline}: {action.reason}")
+        self._events.extend(self._performer.perform(action))
+        self._desk.note(action)
+        if isinstance(action, actions.Exit):
+            self.exit_code = action.code
+            self.shutdown()
+
+    def _reopen_logs(self) -> None:
+        logs.reopen()
+        for channel in self._processes.channels():
+            try:
+                channel.send(messages.ReopenLogs())
+            except ChannelBroken:
+                pass  # it is dying, and will write no more lines
+        if self._watcher is not None:
+            self._watcher.reopen_logs()
+
+    def _describe(self) -> dict[str, object]:
+        return status.describe(
+            self._supervisor, self._processes, self._generations, self._performer.tally, self._started
+        )
+
+
+def _no_handler(*_: object) -> None:
+    raise AssertionError("the master's requests are handled by process_request")

@@ -1,0 +1,132 @@
+"""Carries out what the supervisor orders, and returns what came of it at once. Decides nothing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from prefork import logs
+from prefork.config.load import Loaded
+from prefork.errors import PreforkError
+from prefork.ipc import messages
+from prefork.ipc.channel import ChannelBroken
+from prefork.master.generations import Generations
+from prefork.master.workers import Processes
+from prefork.policy import actions, events
+from prefork.policy.actions import Action
+from prefork.policy.events import Event
+from prefork.policy.supervisor import Supervisor
+from prefork.system.proctitle import set_title
+
+log = logging.getLogger("prefork.master")
+
+
+class Performer:
+    """The hands of the supervisor: forks, drains, kills, binds and closes. `tally` counts what happened."""
+
+    def __init__(self, loaded: Loaded, supervisor: Supervisor, generations: Generations, processes: Processes) -> None:
+        self._loaded = loaded  # read again by each reload
+        self._control = loaded.settings.control
+        self._supervisor = supervisor
+        self._generations = generations
+        self._processes = processes
+        self.tally = {"restarts": 0, "reloads": 0, "reloads_failed": 0}
+
+    def perform(self, action: Action) -> Iterable[Event]:
+        """Do what is ordered; return what is known at once. The rest is heard later."""
+        match action:
+            case actions.PrepareGeneration(generation):
+                return [self._prepare(generation)]
+            case actions.StartMold(generation):
+                return self._start_mold(action, generation)
+            case actions.Spawn(_, slot, generation):
+                return self._processes.order_worker(action, self._generations.get(generation).board.worker(slot))
+            case actions.Drain(number, seconds, final):
+                self._drain(number, seconds, final)
+            case actions.Kill(number):
+                return self._processes.kill_worker(number)
+            case actions.ReleaseGeneration(generation):
+                self._processes.end_molds(generation)
+                self._generations.release(generation)
+            case actions.Report():
+                self._note_report(action)
+        return ()
+
+    def close_served_listeners(self) -> None:
+        """Close the sealed listeners that no worker accepts from any more."""
+        self._generations.close_sealed({one.generation for one in self._supervisor.workers() if one.accepting})
+
+    def identity_of(self, action: Action) -> dict[str, int]:
+        """Return the fields that say in a log line whom an action concerns."""
+        match action:
+            case actions.Spawn(_, slot, generation):
+                return {"worker": slot, "gen": generation}
+            case actions.StartMold(generation):
+                return {"gen": generation}
+            case actions.Drain(number) | actions.Kill(number) | actions.Report(number=int(number)):
+                return self._identity_of_worker(number)
+        return {}
+
+    def _identity_of_worker(self, number: int) -> dict[str, int]:
+        found = self._processes.worker(number)
+        if found is not None:
+            return found.identity
+        # Its process has gone, which the supervisor does not know yet.
+        believed = [one for one in self._supervisor.workers() if one.number == number]
+        return {"worker": believed[0].slot, "gen": believed[0].generation} if believed else {}
+
+    def _prepare(self, number: int) -> Event:
+        try:
+            loaded = self._loaded.reload()
+            prepared = self._generations.prepare(number, loaded)
+        except PreforkError as error:
+            return events.GenerationFailed(number, str(error), error.detail)
+        self._loaded = loaded
+        return events.GenerationPrepared(number, prepared.fleet_settings())
+
+    def _start_mold(self, order: actions.StartMold, number: int) -> Iterable[Event]:
+        try:
+            self._processes.start_mold(order, self._generations.get(number))
+        except OSError as error:
+            return [events.MoldFailed(number, f"cannot fork: {(error.strerror or str(error)).lower()}")]
+        return ()
+
+    def _drain(self, number: int, seconds: float, final: bool) -> None:
+        worker = self._processes.worker(number)
+        if worker is None:
+            return
+        if final:
+            self._processes.end_molds(worker.generation)  # it holds the listeners, and will fork nobody any more
+        finish = self._queues_to_finish(worker.number, worker.generation, final) if seconds > 0 else []
+        try:
+            worker.channel.send(messages.Drain(seconds, finish))
+        except ChannelBroken as error:
+            # Dead, and about to be reaped; or not reading, and killed when its time is over.
+            log.debug("worker does not listen: %s", error, extra=worker.identity)
+
+    def _queues_to_finish(self, number: int, leaving: int, final: bool) -> list[int]:
+        """Return the listeners of a leaving worker whose queues nobody else will serve, sealing them."""
+        heir = self._supervisor.candidate
+        if heir is None or heir == leaving:
+            heir = self._supervisor.generation
+        others = {one.generation for one in self._supervisor.workers() if one.accepting and one.number != number}
+        return self._generations.seal_unserved(leaving, {heir} | others, final)
+
+    def _note_report(self, report: actions.Report) -> None:
+        match report.subject:
+            case "worker lost":
+                self.tally["restarts"] += 1
+            case "reload complete":
+                self.tally["reloads"] += 1
+                self._adopt_settings(report.generation)
+                self._processes.end_molds_except(report.generation)
+            case "reload failed":
+                self.tally["reloads_failed"] += 1
+
+    def _adopt_settings(self, generation: int) -> None:
+        """Let the master itself follow the settings that its workers have now."""
+        settings = self._generations.get(generation).settings
+        logs.set_up(settings.log_level, settings.log_file)
+        set_title("master", settings.name)
+        if settings.control != self._control:
+            log.warning("control not changed: it stays %s until the next start", self._control)

@@ -1,0 +1,102 @@
+"""What `prefork status` shows: the supervisor's beliefs beside what the scoreboard says."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from typing import TYPE_CHECKING
+
+from prefork import __version__
+from prefork.ipc.scoreboard import Counts
+from prefork.master.generations import Generations
+from prefork.master.workers import Processes, WorkerProcess
+from prefork.policy.fleet import ReloadOutcome, Worker
+from prefork.policy.supervisor import Supervisor
+from prefork.system.usage import resident_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def describe(
+    supervisor: Supervisor, processes: Processes, generations: Generations, tally: Mapping[str, int], started: float
+) -> dict[str, object]:
+    """Return the status as docs/protocols.md lays it out."""
+    now = time.monotonic()
+    current = generations.get(supervisor.generation)
+    living = {one.number: one for one in processes.living()}
+    counts = processes.counts_of_the_dead
+    for one in living.values():
+        counts += one.rows.counts()
+    return {
+        "name": current.settings.name,
+        "pid": os.getpid(),
+        "version": __version__,
+        "python": platform.python_version(),
+        "target": current.settings.target,
+        "state": supervisor.state,
+        "ready": supervisor.ready,
+        "uptime": now - started,
+        "generation": supervisor.generation,
+        "candidate": supervisor.candidate,
+        "wanted": supervisor.wanted,
+        "listeners": [
+            {"address": listener.actual, "bind": str(listener.address)} for listener in generations.listeners()
+        ],
+        "workers": [_describe_worker(one, living.get(one.number), generations, now) for one in supervisor.workers()],
+        "totals": {**_describe_counts(counts), **tally},
+        "last_reload": _describe_reload(supervisor.last_reload, now),
+    }
+
+
+def _describe_counts(counts: Counts) -> dict[str, int]:
+    return {"accepted": counts.accepted, "served": counts.closed - counts.failed, "failed": counts.failed}
+
+
+def _describe_worker(
+    believed: Worker, process: WorkerProcess | None, generations: Generations, now: float
+) -> dict[str, object]:
+    described: dict[str, object] = {
+        "slot": believed.slot,
+        "generation": believed.generation,
+        "pid": process.pid if process else None,
+        "state": str(believed.state),
+        "accepting": believed.accepting,
+        "age": now - believed.spawned_at,
+    }
+    if process is None:
+        return described
+    beat, counts, requests = process.rows.last_beat(), process.rows.counts(), process.rows.requests()
+    generation = generations.find(believed.generation)
+    listeners = generation.listeners if generation else []
+    return {
+        **described,
+        "beat_age": None if beat is None else now - beat,
+        "threads": process.rows.threads,
+        "threads_busy": len(requests),
+        "open": counts.accepted - counts.closed,
+        **_describe_counts(counts),
+        "rss": resident_bytes(process.pid) if process.pid else None,
+        "requests": [
+            {
+                "peer": request.peer,
+                "listener": str(listeners[request.listener].address) if request.listener < len(listeners) else "",
+                "seconds": now - request.since,
+                "tag": request.tag,
+            }
+            for request in requests
+        ],
+    }
+
+
+def _describe_reload(outcome: ReloadOutcome | None, now: float) -> dict[str, object] | None:
+    if outcome is None:
+        return None
+    return {
+        "generation": outcome.generation,
+        "ok": outcome.succeeded,
+        "reason": outcome.reason,
+        "detail": outcome.detail,
+        "ago": now - outcome.at,
+    }

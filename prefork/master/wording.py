@@ -1,0 +1,59 @@
+"""How each action reads in the log: the level, what is done, and to whom. The action's reason follows."""
+
+from __future__ import annotations
+
+import logging
+
+from prefork.policy import actions
+from prefork.policy.actions import Action
+
+_GRAVE = {"reload failed": logging.ERROR, "start failed": logging.ERROR}
+_NOTABLE = (
+    "preloading unsafe",
+    "reload refused",
+    "scaling refused",
+    "worker lost",
+    "short of workers",
+    "worker survived kill",
+    "deadlines moved",
+)
+
+
+def level_of(action: Action) -> int:
+    """Return the level at which an action is logged."""
+    match action:
+        case actions.Kill():
+            return logging.WARNING
+        case actions.Report(subject=subject):
+            return _GRAVE.get(subject, logging.WARNING if subject in _NOTABLE else logging.INFO)
+        case actions.Exit(code=code):
+            return logging.ERROR if code else logging.INFO
+    return logging.INFO
+
+
+def headline_of(action: Action) -> str:
+    """Say what is done, in the words that come before the reason."""
+    match action:
+        case actions.PrepareGeneration(generation):
+            return f"preparing generation {generation}"
+        case actions.StartMold(_, preload):
+            return "starting mold" + (" that does not preload" if preload == "never" else "")
+        case actions.Spawn():
+            return "starting worker"
+        case actions.Drain(_, 0):
+            return "draining worker at once"
+        case actions.Drain(_, seconds, final):
+            return f"draining worker{' and its queue' if final else ''}, {seconds:g} s at most"
+        case actions.Kill():
+            return "killing worker"
+        case actions.ReleaseGeneration(generation):
+            return f"released generation {generation}"
+        case actions.Report(subject):
+            return subject
+        case actions.Exit(code):
+            return f"exiting with status {code}"
+
+
+def detail_of(action: Action) -> str:
+    """Return the lines below, such as a traceback."""
+    return action.detail if isinstance(action, actions.Report | actions.Exit) else ""

@@ -1,0 +1,153 @@
+"""What the supervisor can be told: facts about the world, each said once, when it became known.
+
+A worker and a generation are named by the numbers which the supervisor gave them. A fact about a worker or a
+generation that is already gone is allowed and ignored: facts travel, and may arrive after the end of their subject.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from prefork.policy.fleet import FleetSettings
+
+
+@dataclass(frozen=True, slots=True)
+class StartRequested:
+    """The listeners are bound; the first generation may be loaded with the settings of the constructor."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadRequested:
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationPrepared:
+    """Its settings are read and its listeners bound."""
+
+    generation: int
+    settings: FleetSettings
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationFailed:
+    """Its settings could not be read or its listeners not be bound."""
+
+    generation: int
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MoldReady:
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class MoldFailed:
+    """The application could not be loaded; the mold is gone or will be."""
+
+    generation: int
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MoldUnsafe:
+    """The application is loaded, but the mold must not be forked from; `findings` says what it found."""
+
+    generation: int
+    findings: str
+
+
+@dataclass(frozen=True, slots=True)
+class MoldExited:
+    """The mold is gone without having been released; `how` as in "exited with code 1"."""
+
+    generation: int
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady:
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStoppedAccepting:
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerFailed:
+    """Said by a worker that cannot boot, before it exits."""
+
+    number: int
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerExited:
+    """The process is gone and reaped; `how` as in "killed by SIGKILL"."""
+
+    number: int
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerBroke:
+    """It wrote nonsense on its channel and cannot be trusted any more."""
+
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpawnFailed:
+    """The ordered worker never lived."""
+
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatsRead:
+    """When each worker beat last, by the clock of `now`. Sent right before each TimePassed."""
+
+    beats: Mapping[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleRequested:
+    workers: int
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleChanged:
+    by: int
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    quick: bool
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class TimePassed:
+    """Everything said before now has been heard, so that deadlines can be judged.
+
+    Sent when the supervisor's deadline has passed, after every source has been read and then the heartbeats.
+    """
+
+
+GenerationEvent = GenerationPrepared | GenerationFailed | MoldReady | MoldFailed | MoldUnsafe | MoldExited
+WorkerEvent = (
+    WorkerReady | WorkerStoppedAccepting | WorkerFailed | WorkerExited | WorkerBroke | SpawnFailed | HeartbeatsRead
+)
+Request = StartRequested | ReloadRequested | ScaleRequested | ScaleChanged | StopRequested
+Event = Request | GenerationEvent | WorkerEvent | TimePassed

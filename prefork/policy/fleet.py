@@ -1,0 +1,236 @@
+"""What the supervisor believes: the generations with their molds, the workers, and what was asked for.
+
+Three generations matter: the *current* one serves, the *candidate* is being rolled out, and the *target* is the one of
+these two that the fleet shall consist of: the current one until a canary of the candidate has passed its trial, then
+the candidate. All others are superseded: they spawn nothing and are released when their last worker is gone. Numbers
+of workers and generations are never used twice. Only the notes and the rules change what stands here.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from prefork.policy.actions import Action, Preload, Report, Subject
+from prefork.policy.backoff import LONGEST, Backoff
+
+SLOTS = 1024
+MOST_WORKERS = SLOTS - 1  # a fleet without a free slot could never be rolled over
+PROVEN_AFTER = 1.0  # a worker that served so long has started well
+DRAIN_GRACE = 2.0  # a worker ends its connections by itself after its drain time, and then needs a moment to leave
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetSettings:
+    """The part of the settings that decisions depend on; durations in seconds."""
+
+    workers: int
+    surge: int = 1
+    boot_timeout: float = 60.0
+    heartbeat_timeout: float = 30.0
+    drain_delay: float = 0.0
+    drain_timeout: float = 30.0
+    kill_timeout: float = 5.0
+    canary_time: float = 1.0
+    preload: Preload = "auto"
+
+
+class WorkerState(enum.StrEnum):
+    STARTING = "starting"
+    SERVING = "serving"
+    DRAINING = "draining"
+    KILLED = "killed"
+
+
+class MoldState(enum.Enum):
+    UNPREPARED = enum.auto()  # its settings and listeners are awaited
+    WANTED = enum.auto()
+    LOADING = enum.auto()
+    READY = enum.auto()
+    GONE = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadOutcome:
+    generation: int
+    succeeded: bool
+    reason: str
+    detail: str
+    at: float
+
+
+@dataclass(slots=True)
+class Worker:
+    """One worker as the supervisor believes it to be."""
+
+    number: int
+    slot: int
+    generation: int
+    spawned_at: float
+    deadline: float  # passing it means that the promise of the state was broken
+    state: WorkerState = WorkerState.STARTING
+    ready_at: float | None = None
+    last_beat: float | None = None
+    stopped_accepting: bool = False
+    drain_seconds: float = math.inf
+    complaint: Failure | None = None  # what it said before it exits
+    broken: str = ""  # why it cannot be trusted any more
+
+    @property
+    def accepting(self) -> bool:
+        return self.ready_at is not None and not self.stopped_accepting
+
+    @property
+    def booting(self) -> bool:
+        """Whether it has not been heard of since it was spawned, whatever it has been told meanwhile."""
+        return self.ready_at is None and not self.stopped_accepting and self.state is not WorkerState.KILLED
+
+    def patience(self) -> float:
+        """How long it may live after it has read the order to drain; it ends its connections by itself before."""
+        return self.drain_seconds + DRAIN_GRACE
+
+    def served_for(self, now: float) -> float:
+        return 0.0 if self.ready_at is None else now - self.ready_at
+
+
+@dataclass(slots=True)
+class Generation:
+    number: int
+    settings: FleetSettings
+    preload: Preload
+    mold: MoldState = MoldState.UNPREPARED
+    deadline: float = math.inf  # of being prepared and of loading
+    mold_ready_at: float = math.inf
+    passed: bool = False  # a canary of it has passed the trial
+    failure: Failure | None = None  # why it cannot become or stay what it should be
+    backoffs: dict[int, Backoff] = field(default_factory=dict)  # by slot
+
+    def backoff(self, slot: int) -> Backoff:
+        return self.backoffs.setdefault(slot, Backoff(proven_after=PROVEN_AFTER))
+
+    def waiting(self, now: float) -> dict[int, float]:
+        """The slots whose back-off is not over, with its end."""
+        return {slot: backoff.not_before for slot, backoff in self.backoffs.items() if backoff.not_before > now}
+
+
+@dataclass(slots=True)
+class Stop:
+    """We are stopping. Without `quick`, the drain begins at `drains_at`; `killing` means at once."""
+
+    quick: bool
+    drains_at: float
+    code: int
+    reason: str
+    detail: str = ""
+    killing: bool = False
+
+
+class Fleet:
+    """All beliefs, and the questions that several rules ask about them."""
+
+    def __init__(self, settings: FleetSettings) -> None:
+        self.current = Generation(1, settings, settings.preload)
+        self.candidate: Generation | None = None
+        self.generations = {1: self.current}
+        self.workers: dict[int, Worker] = {}
+        self.wanted = min(settings.workers, MOST_WORKERS)
+        self.served = False  # some worker has been ready: the start cannot fail any more
+        self.complete = False  # all the first workers have been ready together
+        self.short = False  # reported, and not yet reported as over
+        self.reload_asked: str | None = None
+        self.stop: Stop | None = None
+        self.exited = False
+        self.beats_read_at = -math.inf
+        self.heard_until = -math.inf  # all that was said until then has been heard, so silence can be judged
+        self.last_reload: ReloadOutcome | None = None
+        self.news: list[Report] = []
+        self.renewal = Backoff(proven_after=LONGEST)  # of a current mold that is gone
+        self._last_number = 0
+        self._last_generation = 1
+
+    def report(
+        self, subject: Subject, generation: int, reason: str, detail: str = "", number: int | None = None
+    ) -> None:
+        """Have it reported before anything else is ordered."""
+        self.news.append(Report(subject, generation, reason, detail, number))
+
+    @property
+    def target(self) -> Generation:
+        return self.candidate if self.candidate is not None and self.candidate.passed else self.current
+
+    @property
+    def on_trial(self) -> Generation | None:
+        return self.candidate if self.candidate is not None and not self.candidate.passed else None
+
+    def will_replace(self, worker: Worker) -> bool:
+        """Whether its generation goes on spawning."""
+        target = self.target
+        return self.stop is None and target.number == worker.generation and target.failure is None
+
+    def rising(self) -> list[Generation]:
+        return [self.current] if self.candidate is None else [self.current, self.candidate]
+
+    def of(self, *states: WorkerState) -> list[Worker]:
+        return [worker for worker in self.workers.values() if worker.state in states]
+
+    def serving(self) -> list[Worker]:
+        """The serving workers that one can rely on: all but the canary."""
+        on_trial = self.on_trial
+        return [
+            worker
+            for worker in self.of(WorkerState.SERVING)
+            if on_trial is None or worker.generation != on_trial.number
+        ]
+
+    def staff(self) -> list[Worker]:
+        """The workers, starting or serving, that count towards the wanted number."""
+        alive = self.of(WorkerState.STARTING, WorkerState.SERVING)
+        if self.on_trial is not None:
+            # Nobody is replaced by another generation before the trial has ended, or a reload that follows another
+            # one at once would roll the fleet back only to roll it forward again.
+            return [worker for worker in alive if worker.generation != self.on_trial.number]
+        return [worker for worker in alive if worker.generation == self.target.number]
+
+    def room(self) -> int:
+        """How many may be spawned without exceeding the surge. One drained while it boots still takes its place."""
+        present = sum(worker.booting or worker.state is WorkerState.SERVING for worker in self.workers.values())
+        return self.wanted + self.target.settings.surge - present
+
+    def free_slots(self) -> Iterator[int]:
+        taken = {worker.slot for worker in self.workers.values()}
+        return (slot for slot in range(SLOTS) if slot not in taken)
+
+    def scale(self, workers: int) -> None:
+        if workers < self.wanted:
+            # Else the wait for a place that is not wanted any more would delay another one's replacement.
+            for backoff in self.target.backoffs.values():
+                backoff.not_before = -math.inf
+        self.wanted = workers
+
+    def new_generation(self, now: float) -> Generation:
+        self._last_generation += 1
+        settings = self.current.settings  # until its own are read
+        deadline = now + settings.boot_timeout
+        generation = Generation(self._last_generation, settings, settings.preload, deadline=deadline)
+        self.generations[generation.number] = generation
+        return generation
+
+    def new_worker(self, slot: int, generation: Generation, now: float) -> Worker:
+        self._last_number += 1
+        deadline = now + generation.settings.boot_timeout
+        worker = Worker(self._last_number, slot, generation.number, now, deadline)
+        self.workers[worker.number] = worker
+        return worker
+
+
+def tell_news(fleet: Fleet, now: float) -> Iterator[Action]:
+    news, fleet.news = fleet.news, []
+    yield from news

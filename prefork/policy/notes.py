@@ -1,0 +1,127 @@
+"""What is heard about generations and workers, turned into beliefs. Nothing is decided here.
+
+Whatever concerns a generation or a worker that is already gone, or contradicts what is known, changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from prefork.policy import events
+from prefork.policy.actions import duration
+from prefork.policy.blame import blame_generation, lose_worker, note_failed_attempt
+from prefork.policy.fleet import Failure, Fleet, Generation, MoldState, Worker, WorkerState
+
+
+def note_generation(fleet: Fleet, event: events.GenerationEvent, now: float) -> None:
+    generation = next((each for each in fleet.rising() if each.number == event.generation), None)
+    if generation is None:
+        return
+    match event:
+        case events.GenerationPrepared(_, settings) if generation.mold is MoldState.UNPREPARED:
+            generation.settings = settings
+            generation.preload = settings.preload
+            generation.mold = MoldState.WANTED
+        case events.GenerationFailed(_, reason, detail) | events.MoldFailed(_, reason, detail):
+            _note_no_mold(fleet, generation, Failure(reason, detail), now)
+        case events.MoldReady() if generation.mold is MoldState.LOADING:
+            generation.mold = MoldState.READY
+            generation.mold_ready_at = now
+        case events.MoldUnsafe(_, findings) if generation.mold is MoldState.LOADING and generation.preload == "auto":
+            fleet.report("preloading unsafe", generation.number, "each worker loads the application itself", findings)
+            generation.preload = "never"
+            generation.mold = MoldState.WANTED
+        case events.MoldExited(_, how):
+            _note_no_mold(fleet, generation, Failure(f"the mold of generation {generation.number} is gone: {how}"), now)
+
+
+def _note_no_mold(fleet: Fleet, generation: Generation, failure: Failure, now: float) -> None:
+    if generation.mold is MoldState.GONE:
+        return
+    if generation is fleet.current and generation.mold is MoldState.READY:
+        fleet.renewal.ended(now - generation.mold_ready_at, now)
+        generation.failure = failure
+    generation.mold = MoldState.GONE
+    blame_generation(fleet, generation.number, failure, now)
+
+
+def note_worker(fleet: Fleet, event: events.WorkerEvent, now: float) -> None:
+    if isinstance(event, events.HeartbeatsRead):
+        _note_beats(fleet, event.beats, now)
+        return
+    worker = fleet.workers.get(event.number)
+    if worker is None:
+        return
+    match event:
+        case events.WorkerReady():
+            _note_ready(fleet, worker, now)
+        case events.WorkerStoppedAccepting():
+            _note_stopped_accepting(fleet, worker, now)
+        case events.WorkerFailed(_, reason, detail):
+            _note_complaint(fleet, worker, Failure(reason, detail), now)
+        case events.WorkerBroke(_, reason):
+            worker.broken = worker.broken or reason
+        case events.WorkerExited(_, how):
+            del fleet.workers[worker.number]
+            _note_exit(fleet, worker, how, now)
+        case events.SpawnFailed(_, reason):
+            del fleet.workers[worker.number]
+            note_failed_attempt(fleet, worker, reason, now)
+
+
+def _note_ready(fleet: Fleet, worker: Worker, now: float) -> None:
+    if worker.ready_at is not None:
+        return
+    worker.ready_at = now
+    fleet.served = True
+    if worker.state is WorkerState.STARTING:
+        worker.state = WorkerState.SERVING
+        worker.deadline = now + fleet.generations[worker.generation].settings.heartbeat_timeout
+    elif worker.state is WorkerState.DRAINING:
+        worker.deadline = max(worker.deadline, now + worker.patience())
+
+
+def _note_stopped_accepting(fleet: Fleet, worker: Worker, now: float) -> None:
+    if worker.stopped_accepting:
+        return
+    if worker.state in (WorkerState.STARTING, WorkerState.SERVING):
+        # Somebody sent it a TERM, or its service ended. It drains as if we had told it to.
+        lose_worker(fleet, worker, Failure("stopped accepting"), now)
+        fleet.report("worker leaving", worker.generation, "nobody told it to drain", number=worker.number)
+        worker.state = WorkerState.DRAINING
+        worker.drain_seconds = fleet.generations[worker.generation].settings.drain_timeout
+        worker.deadline = now + worker.patience()
+    elif worker.booting:
+        worker.deadline = max(worker.deadline, now + worker.patience())
+    worker.stopped_accepting = True
+
+
+def _note_complaint(fleet: Fleet, worker: Worker, complaint: Failure, now: float) -> None:
+    if worker.state is WorkerState.STARTING and worker.complaint is None:
+        worker.complaint = complaint
+        blame_generation(fleet, worker.generation, complaint, now)
+
+
+def _note_exit(fleet: Fleet, worker: Worker, how: str, now: float) -> None:
+    if worker.state not in (WorkerState.STARTING, WorkerState.SERVING):
+        return
+    when = "before it was ready" if worker.ready_at is None else f"after serving {duration(worker.served_for(now))}"
+    failure = worker.complaint or Failure(f"{how} {when}")
+    delay = lose_worker(fleet, worker, failure, now)
+    rest = f"stays empty for {duration(delay)}" if delay and fleet.will_replace(worker) else "is empty"
+    reason = f"{failure.reason}; its slot {worker.slot} {rest}"
+    fleet.report("worker lost", worker.generation, reason, failure.detail, worker.number)
+
+
+def _note_beats(fleet: Fleet, beats: Mapping[int, float], now: float) -> None:
+    fleet.beats_read_at = now
+    for worker in fleet.workers.values():
+        beat = beats.get(worker.number)
+        # Beats lie in memory that the application can reach: one from the future would make its worker immortal.
+        if beat is None or not (worker.last_beat or -math.inf) < beat <= now + 1.0:
+            continue
+        worker.last_beat = beat
+        if worker.state is WorkerState.SERVING:
+            timeout = fleet.generations[worker.generation].settings.heartbeat_timeout
+            worker.deadline = max(worker.deadline, beat + timeout)

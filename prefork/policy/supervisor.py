@@ -1,0 +1,173 @@
+"""The master's brain: events and the time in, actions out. It touches nothing else.
+
+An event only changes what is believed. Then every rule looks at all the beliefs, whatever the event was, and orders
+what is missing; it notes its order among the beliefs, so that a second look at the same moment orders nothing. Rules
+stand in the order of their importance: after one has ordered something, all are asked again from the first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+from prefork.policy import events, health, rollout, staffing, stopping
+from prefork.policy.actions import Action, duration
+from prefork.policy.events import Event
+from prefork.policy.fleet import Fleet, FleetSettings, MoldState, ReloadOutcome, Worker, WorkerState, tell_news
+from prefork.policy.notes import note_generation, note_worker
+from prefork.policy.requests import note_request
+
+BEAT_INTERVAL = 0.5
+MOST_ROUNDS = 1000
+OVERSLEPT = 1.0  # later than this, a deadline was missed by us and not by others
+
+Rule = Callable[[Fleet, float], Iterator[Action]]
+SupervisorState = Literal["starting", "serving", "reloading", "stopping"]
+
+
+RULES_OF_SERVING: tuple[Rule, ...] = (
+    tell_news,
+    health.kill_broken,
+    health.kill_overdue,
+    health.give_up_late_molds,
+    rollout.give_up_candidate,
+    rollout.begin_reload,
+    rollout.start_molds,
+    rollout.pass_trial,
+    rollout.complete_reload,
+    staffing.drain_needless_starts,
+    staffing.drain_surplus,
+    staffing.spawn_missing,
+    staffing.spawn_canary,
+    staffing.report_ready,
+    staffing.report_shortage,
+    rollout.release_generations,
+)
+RULES_OF_STOPPING: tuple[Rule, ...] = (
+    tell_news,
+    stopping.give_up_reload,
+    stopping.kill_everyone,
+    health.kill_broken,
+    health.kill_overdue,
+    stopping.drain_everyone,
+    stopping.hurry_everyone,
+    rollout.release_generations,
+    stopping.leave,
+)
+
+
+class Supervisor:
+    def __init__(self, settings: FleetSettings) -> None:
+        self._fleet = Fleet(settings)
+        self._now = -math.inf
+        self._asked = math.inf  # the deadline that was asked for last
+
+    def handle(self, event: Event, now: float) -> list[Action]:
+        """Note the event and return what has to be done about everything believed, in this order."""
+        if self._fleet.exited:
+            return []
+        self._now = max(self._now, now)
+        self._forgive_gap()
+        self._note(event)
+        actions = self._decide()
+        self._asked = self.deadline()
+        return actions
+
+    def deadline(self) -> float:
+        """Return the time at which TimePassed is due at the latest; infinite if nothing is waited for."""
+        return min(self._dates(), default=math.inf)
+
+    @property
+    def state(self) -> SupervisorState:
+        if self._fleet.stop is not None:
+            return "stopping"
+        if not self._fleet.complete:
+            return "starting"
+        return "serving" if self._fleet.candidate is None else "reloading"
+
+    @property
+    def ready(self) -> bool:
+        """Whether new connections are welcome: the start is done, somebody serves, and we are not stopping."""
+        fleet = self._fleet
+        return fleet.complete and fleet.stop is None and bool(fleet.of(WorkerState.SERVING))
+
+    @property
+    def generation(self) -> int:
+        return self._fleet.current.number
+
+    @property
+    def candidate(self) -> int | None:
+        return None if self._fleet.candidate is None else self._fleet.candidate.number
+
+    @property
+    def wanted(self) -> int:
+        return self._fleet.wanted
+
+    @property
+    def last_reload(self) -> ReloadOutcome | None:
+        return self._fleet.last_reload
+
+    def workers(self) -> list[Worker]:
+        """Return all living workers in the order of their numbers; to be read only."""
+        return list(self._fleet.workers.values())
+
+    def _note(self, event: Event) -> None:
+        if isinstance(event, events.Request):
+            note_request(self._fleet, event, self._now)
+        elif isinstance(event, events.GenerationEvent):
+            note_generation(self._fleet, event, self._now)
+        elif isinstance(event, events.WorkerEvent):
+            note_worker(self._fleet, event, self._now)
+        else:
+            self._fleet.heard_until = self._now
+
+    def _decide(self) -> list[Action]:
+        actions: list[Action] = []
+        for _ in range(MOST_ROUNDS):
+            orders = self._most_important_orders()
+            if not orders:
+                return actions
+            actions += orders
+        raise AssertionError(f"the rules do not come to rest: {actions[-3:]}")
+
+    def _most_important_orders(self) -> list[Action]:
+        rules = RULES_OF_SERVING if self._fleet.stop is None else RULES_OF_STOPPING
+        for rule in rules:
+            if orders := list(rule(self._fleet, self._now)):
+                return orders
+        return []
+
+    def _forgive_gap(self) -> None:
+        """Move everybody's deadline if we were stopped or starved ourselves, and missed ours."""
+        late = self._now - self._asked
+        if late <= OVERSLEPT:
+            return
+        moved = late + OVERSLEPT  # who was frozen together with us needs a moment to be heard again
+        for worker in self._fleet.workers.values():
+            worker.deadline += moved
+        for generation in self._fleet.rising():
+            generation.deadline += moved
+        reason = f"the master did not run for {duration(late)}; nobody is blamed for that"
+        self._fleet.report("deadlines moved", self._fleet.current.number, reason)
+
+    def _dates(self) -> Iterator[float]:
+        """Yield when the rules have to look again even if nothing happens."""
+        fleet = self._fleet
+        yield from (worker.deadline for worker in fleet.workers.values())
+        if fleet.stop is not None:
+            yield from [fleet.stop.drains_at] if fleet.of(WorkerState.SERVING) else []
+            return
+        for generation in fleet.rising():
+            if generation.mold in (MoldState.UNPREPARED, MoldState.LOADING):
+                yield generation.deadline
+        yield from fleet.target.waiting(self._now).values()
+        if fleet.current.mold is MoldState.GONE and fleet.candidate is None:
+            yield fleet.renewal.not_before
+        if fleet.on_trial is not None:
+            yield from self._beats_due(fleet.on_trial.number, fleet.on_trial.settings.canary_time)
+
+    def _beats_due(self, generation: int, canary_time: float) -> Iterator[float]:
+        for worker in self._fleet.of(WorkerState.SERVING):
+            if worker.generation == generation and worker.ready_at is not None:
+                yield max(worker.ready_at + canary_time, self._fleet.beats_read_at) + BEAT_INTERVAL

@@ -1,0 +1,188 @@
+"""What the leader of a pool waits for: requests on any of its listeners, and a wake-up from other threads.
+
+An accept that fails says one of three things. Somebody else was quicker (EAGAIN), or the queue is empty. That one
+connection has gone, or its own network has trouble: the next may be fine. Or this process cannot accept now, for lack
+of descriptors or memory: then trying again at once would spin, because what could not be accepted stays in the queue,
+so the listener rests for a while and the others are served.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import math
+import os
+import select
+from time import monotonic
+
+from prefork.serving.pause import AcceptPause
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+log = logging.getLogger("prefork.serving")
+
+# accept(2), "Error handling": pending errors of the new connection come out of accept. ECONNREFUSED is the answer to
+# an earlier datagram (udp(7)).
+GONE = frozenset(
+    {
+        errno.EINTR,
+        errno.ECONNABORTED,
+        errno.ECONNREFUSED,
+        errno.ECONNRESET,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.EMSGSIZE,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ENONET,
+        errno.ENOPROTOOPT,
+        errno.ENOTCONN,
+        errno.EOPNOTSUPP,
+        errno.EPERM,
+        errno.EPIPE,
+        errno.EPROTO,
+        errno.ETIMEDOUT,
+    }
+)
+_CALM = 1.0  # seconds without a failure after which an episode is over; flapping would fill the log
+
+
+def is_persistent(error: OSError) -> bool:
+    """Say whether trying again at once would fail in the same way.
+
+    An error without a number, or of a class of its own (ssl.SSLError numbers them differently), comes from a server's
+    own `get_request()`, which has taken the connection.
+    """
+    return error.errno is not None and error.errno not in GONE and type(error).__module__ == "builtins"
+
+
+class Rest:
+    """The rests of one listener after failures that would repeat: `until` is when the present one is over.
+
+    An episode of failures is over after a calm second; to end it with the first success would fill the log while
+    descriptors come and go.
+    """
+
+    def __init__(self) -> None:
+        self.until = 0.0
+        self._pause: AcceptPause | None = None
+
+    def begin(self, error: OSError, listener: object) -> None:
+        now = monotonic()
+        if self._pause is None:
+            self._pause = AcceptPause()
+        self._pause.failed(error, listener, now)
+        self.until = now + self._pause.remaining(now)
+
+    def note_success(self, listener: object) -> None:
+        if self._pause is not None and monotonic() >= self.until + _CALM:
+            self._pause.succeeded(listener)
+            self._pause = None
+
+
+class Intake:
+    """One listener of a pool and the server that takes its requests. Used by the leader."""
+
+    def __init__(self, server: Any, index: int) -> None:
+        self.server = server
+        self.index = index
+        self.descriptor = server.fileno()
+        self.finishing = False  # the queue is to be served until it is empty
+        self.empty = False  # the kernel said so after that
+        self.exhausted = False  # the last attempt failed so that the next one would, too
+        self.rest = Rest()
+
+    def begin_drain(self, finishing: bool) -> None:
+        """Note, under the pool's lock, whether the queue is to be served before the listener is left."""
+        self.finishing = finishing
+        try:
+            self.server.draining = True
+        except AttributeError:
+            pass  # a property of the server's own
+
+    def take(self) -> tuple[Any, Any] | None:
+        """Return the next request and its client's address, if there is one now."""
+        # Read first: "empty" must have been seen after the drain began, when nothing new arrives any more.
+        finishing = self.finishing
+        self.exhausted = False
+        try:
+            request, client_address = self.server.get_request()
+        except BlockingIOError:
+            self.empty = finishing
+            return None
+        except OSError as error:
+            if is_persistent(error):
+                self.exhausted = True
+                self.rest.begin(error, self.server.server_address)
+            return None
+        except BaseException as error:
+            # The standard library's loop would end here, and the service with it.
+            log.error("get_request failed: %s: %s; the listener rests", type(error).__name__, error, exc_info=error)
+            self.exhausted = True
+            self.rest.until = monotonic() + _CALM
+            return None
+        if self.rest.until:
+            self.rest.note_success(self.server.server_address)
+        return request, client_address
+
+
+class Intakes:
+    """All listeners of a pool as one wait. The leader waits; any thread may wake it."""
+
+    def __init__(self) -> None:
+        self._poll = select.poll()
+        self._by_descriptor: dict[int, Intake] = {}
+        self._resting: list[Intake] = []
+        self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._poll.register(self._wakeup, select.POLLIN)
+
+    def add(self, intake: Intake) -> None:
+        self._by_descriptor[intake.descriptor] = intake
+        self._poll.register(intake.descriptor, select.POLLIN)
+
+    def wait(self) -> list[Intake]:
+        """Wait for requests or a wake-up, for ever if nothing rests."""
+        ready = []
+        for descriptor, _ in self._poll.poll(self._end_rests() if self._resting else None):
+            if descriptor == self._wakeup:
+                os.eventfd_read(self._wakeup)
+            else:
+                ready.append(self._by_descriptor[descriptor])
+        return ready
+
+    def let_rest(self, intake: Intake) -> None:
+        """Leave the listener out of the wait until its rest is over."""
+        self._poll.unregister(intake.descriptor)
+        self._resting.append(intake)
+
+    def rests(self, intake: Intake) -> bool:
+        if self._resting:
+            self._end_rests()
+        return intake in self._resting
+
+    def only(self, intakes: list[Intake]) -> None:
+        """Forget every listener but these."""
+        for descriptor, intake in list(self._by_descriptor.items()):
+            if intake not in intakes:
+                del self._by_descriptor[descriptor]
+                if intake in self._resting:
+                    self._resting.remove(intake)
+                else:
+                    self._poll.unregister(descriptor)
+
+    def wake(self) -> None:
+        os.eventfd_write(self._wakeup, 1)
+
+    def close(self) -> None:
+        os.close(self._wakeup)
+
+    def _end_rests(self) -> float | None:
+        """Take up again the listeners that have rested; return the milliseconds until the next one has."""
+        now = monotonic()
+        for intake in [intake for intake in self._resting if intake.rest.until <= now]:
+            self._resting.remove(intake)
+            self._poll.register(intake.descriptor, select.POLLIN)
+        soonest = min((intake.rest.until for intake in self._resting), default=math.inf)
+        return None if soonest == math.inf else 1000 * (soonest - now) + 1

@@ -1,0 +1,32 @@
+"""How serving tells whom it serves: a worker fills this in with its rows of the scoreboard."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Activity(Protocol):
+        """Told of every connection by the thread that carries it; a row belongs to one thread at a time."""
+
+        def opened(self, row: int, listener: int, client_address: object) -> None:
+            """A connection was accepted; the row is busy with it."""
+
+        def closed(self, row: int, failed: bool) -> None:
+            """It has ended; `failed` if its handler raised."""
+
+        def tagged(self, row: int, text: str) -> None:
+            """The application says what it is doing for this connection."""
+
+
+class NoActivity:
+    """For a server that runs alone: nobody asks."""
+
+    def opened(self, row: int, listener: int, client_address: object) -> None:
+        pass
+
+    def closed(self, row: int, failed: bool) -> None:
+        pass
+
+    def tagged(self, row: int, text: str) -> None:
+        pass

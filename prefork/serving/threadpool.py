@@ -1,0 +1,182 @@
+"""Servers whose requests are served by a pool of threads that accept for themselves."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import socket
+import threading
+
+from prefork.serving.datagram import UDPServer
+from prefork.serving.pool import IDLE_TIME, Pool, PoolThread
+from prefork.serving.stream import TCPServer
+from prefork.serving.wait import Hold
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+log = logging.getLogger("prefork.serving")
+
+
+class ThreadPoolMixIn:
+    """Serves requests in at most `threads` threads; while all are busy, connections wait in the listener's queue.
+
+    Put it in front of a server class, ours or the standard library's. Run alone, `serve_forever()` keeps the pool while
+    its own thread calls `service_actions()`. With `block_on_close`, `server_close()` waits for the open connections.
+    """
+
+    threads: int = 128
+    thread_idle_time: float = IDLE_TIME
+    block_on_close: bool = True
+    draining: bool = False  # true once nothing new is accepted: a handler may say goodbye
+
+    _pool: Pool | None = None  # of the present or the last serve_forever()
+    _finish_queue: bool = False  # whether serve_forever() serves what is queued before it returns
+    _stop_asked: threading.Event | None = None
+
+    def serve_forever(self, poll_interval: float = 0.5) -> None:
+        """Serve requests until `shutdown()`; connections that are open then go on in their threads."""
+        self.draining = False
+        self._pool = pool = self._start_pool()
+        try:
+            if hasattr(super(), "_hold_listener"):
+                super().serve_forever(poll_interval)  # type: ignore[misc]  # of the server class this is mixed into
+            else:
+                self._stop_asked = threading.Event()
+                _wait_for_shutdown(self, self._stop_asked, poll_interval)
+        finally:
+            pool.drain((0,) if self._finish_queue else ())
+            call_on_drain(self)
+            pool.stopped.wait()
+
+    def _start_pool(self) -> Pool:
+        if getattr(self, "socket_type", None) != socket.SOCK_DGRAM:
+            # The connection may have gone between the wait and the accept, which would then block.
+            os.set_blocking(self.fileno(), False)
+        pool = Pool(self.threads, idle_time=self.thread_idle_time)
+        pool.add(self)
+        pool.start()
+        return pool
+
+    def shutdown(self) -> None:
+        """Stop `serve_forever()` and wait until it has returned."""
+        if self._stop_asked is not None:
+            self._BaseServer__shutdown_request = True  # before the wake-up: the loop looks only once
+            self._stop_asked.set()
+        super().shutdown()  # type: ignore[misc]  # of the server class this is mixed into
+
+    def server_close(self) -> None:
+        """Close the listener first, then wait for the open connections."""
+        super().server_close()  # type: ignore[misc]  # of the server class this is mixed into
+        pool = self._pool
+        if self.block_on_close and pool is not None and not pool.accepting and _current_pool() is not pool:
+            pool.ended.wait()
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Serve the request by making a handler; one that wants to hear of a drain is known while it lives."""
+        serve = super().finish_request  # type: ignore[misc]  # of the server class this is mixed into
+        try:
+            if hasattr(self.RequestHandlerClass, "on_drain") and serve.__qualname__ == "BaseServer.finish_request":
+                _serve_listed(self, request, client_address)
+            else:
+                serve(request, client_address)
+        except BaseException:
+            thread = threading.current_thread()
+            if isinstance(thread, PoolThread):
+                thread.failed = True
+            raise
+
+    def tag(self, text: str) -> None:
+        """Show a text beside the request that the calling thread serves."""
+        thread = threading.current_thread()
+        if isinstance(thread, PoolThread):
+            thread.pool.activity.tagged(thread.row, text)
+
+    def _hold_listener(self) -> Hold:
+        """Leave the listener out of the wait of `serve_forever()`: the pool waits for it."""
+        return Hold(None)
+
+    if TYPE_CHECKING:
+        RequestHandlerClass: Any
+        _BaseServer__shutdown_request: bool
+
+        def fileno(self) -> int: ...
+
+
+class ThreadPoolTCPServer(ThreadPoolMixIn, TCPServer):
+    pass
+
+
+class ThreadPoolUDPServer(ThreadPoolMixIn, UDPServer):
+    pass
+
+
+if hasattr(socket, "AF_UNIX"):
+    from prefork.serving.datagram import UnixDatagramServer
+    from prefork.serving.stream import UnixStreamServer
+
+    class ThreadPoolUnixStreamServer(ThreadPoolMixIn, UnixStreamServer):
+        pass
+
+    class ThreadPoolUnixDatagramServer(ThreadPoolMixIn, UnixDatagramServer):
+        pass
+
+
+def call_on_drain(server: Any) -> None:
+    """Tell a server, and the handlers of its open connections, that nothing new is accepted: those that want to know.
+
+    A handler may be told before it is set up. It need not be afraid: an exception is logged.
+    """
+    if hasattr(type(server), "on_drain"):
+        _tell(server)
+    handlers: dict[int, Any] = getattr(server, "_handlers_at_work", {})
+    for handler in handlers.copy().values():
+        _tell(handler, functools.partial(handlers.__contains__, id(handler)))
+
+
+def _tell(listener: Any, still: Callable[[], bool] = lambda: True) -> None:
+    try:
+        listener.on_drain()
+    except Exception as error:
+        # What has ended meanwhile need not hear, and whose client is gone need not say goodbye.
+        if still() and not isinstance(error, ConnectionError):
+            log.error("on_drain failed: %s: %s; the drain goes on", type(error).__name__, error, exc_info=error)
+
+
+def _serve_listed(server: Any, request: Any, client_address: Any) -> None:
+    """Make the handler in two steps, as calling its class does, so that it is known before it serves."""
+    handler_class = server.RequestHandlerClass
+    if not isinstance(handler_class, type) or type(handler_class).__call__ is not type.__call__:
+        handler_class(request, client_address, server)
+        return
+    handler: Any = handler_class.__new__(handler_class, request, client_address, server)
+    if not isinstance(handler, handler_class):
+        return
+    # By identity, as equality is the handler's own affair. Changed in single steps, copied in one.
+    handlers: dict[int, Any] = vars(server).setdefault("_handlers_at_work", {})
+    handlers[id(handler)] = handler
+    try:
+        type(handler).__init__(handler, request, client_address, server)  # type: ignore[call-arg]  # as a handler has
+    finally:
+        del handlers[id(handler)]
+
+
+def _current_pool() -> Pool | None:
+    thread = threading.current_thread()
+    return thread.pool if isinstance(thread, PoolThread) else None
+
+
+def _wait_for_shutdown(server: Any, asked: threading.Event, poll_interval: float) -> None:
+    """Stand in for the loop of the standard library's `BaseServer`, which would accept for itself."""
+    server._BaseServer__is_shut_down.clear()
+    try:
+        while not server._BaseServer__shutdown_request:
+            asked.wait(poll_interval)
+            if not server._BaseServer__shutdown_request:
+                server.service_actions()
+    finally:
+        server._BaseServer__shutdown_request = False
+        server._BaseServer__is_shut_down.set()

@@ -1,0 +1,77 @@
+"""The watcher: sees source files change and tells the master which. It knows nothing of the application but its places.
+
+It is forked by the master and dies with it. The library that watches has threads of its own, so it is imported here,
+in the child, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from prefork.ipc import messages
+from prefork.ipc.channel import Channel, ChannelBroken
+from prefork.logs import reopen
+from prefork.system import processes
+from prefork.system.proctitle import set_title
+from prefork.system.signals import FOR_THE_MASTER, Signals
+
+_NAMES_IN_MESSAGE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the sources of an application are: directories of Python files, and configuration files. All absolute."""
+
+    directories: tuple[str, ...]
+    files: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Order:
+    """What a watcher is born with."""
+
+    server_name: str
+    places: Places
+    unwatched_since: float  # wall-clock time, as files have it: what changed after it is news to the master
+    channel: Channel[messages.ToWatcher]
+    master_pid: int
+
+
+def run(order: Order) -> int:
+    """Be the watcher; return the exit status. Runs in a process just forked by the master."""
+    Signals(handled=(), unheeded=FOR_THE_MASTER).install()
+    processes.die_with_parent(order.master_pid)
+    set_title("watcher", order.server_name)
+    try:
+        _watch(order)
+    except ChannelBroken:
+        pass  # the master does not listen: the watcher that follows will find what changed since
+    except (OSError, RuntimeError, ImportError) as error:  # RuntimeError: watchfiles, of what it has no words for
+        order.channel.send(messages.Failed(messages.shorten(_describe(error)), ""))
+    return 1
+
+
+def _watch(order: Order) -> None:
+    from prefork.watcher.files import watch
+
+    turns = watch(order.places, order.unwatched_since)
+    missed = next(turns)
+    order.channel.send(messages.Ready())
+    _tell(order.channel, missed)
+    for changed in turns:
+        _tell(order.channel, changed)
+        if order.channel.receive():  # the one thing the master can say
+            reopen()
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"cannot watch {error.filename}: {error.strerror.lower()}"
+    return f"cannot watch: {error}"
+
+
+def _tell(channel: Channel[messages.ToWatcher], changed: Collection[str]) -> None:
+    if changed:
+        names = sorted(changed)[:_NAMES_IN_MESSAGE]
+        channel.send(messages.Changed(names, len(changed) - len(names)))

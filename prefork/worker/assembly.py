@@ -1,0 +1,85 @@
+"""Servers put behind services: those with our pool together, each other one alone behind its gate."""
+
+from __future__ import annotations
+
+import threading
+
+from prefork.serving.pool import Pool
+from prefork.serving.threadpool import ThreadPoolMixIn
+from prefork.worker import reporting, waking
+from prefork.worker.connections import Connections
+from prefork.worker.gated import GatedDatagrams, GatedStream, count_datagrams
+from prefork.worker.services import ForeignService, PooledService
+from prefork.worker.shared import Shared, SharedDatagrams
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from prefork.config.settings import Settings
+    from prefork.serving.activity import Activity
+    from prefork.worker.adoption import Adoption
+    from prefork.worker.gate import Gate
+    from prefork.worker.services import Service
+
+
+class Assembly:
+    """Puts servers behind services: those with our pool together, each other one alone."""
+
+    def __init__(self, settings: Settings, activity: Activity) -> None:
+        self._settings = settings
+        self._activity = activity
+        self._foreign_row = settings.threads
+        self._lock = threading.RLock()  # of the row that the foreign servers share
+
+    def introduce(self, worker: object, server: Any) -> None:
+        """Give the server what handlers may ask of it; never hide a name of its own."""
+        offered = {"worker": worker, "settings": self._settings, "draining": False, "tag": self._tag}
+        for name, value in offered.items():
+            if not hasattr(server, name):
+                setattr(server, name, value)
+
+    def assemble(self, adopted: Sequence[tuple[Any, Gate]], adoption: Adoption) -> list[Service]:
+        pooled = [(server, gate) for server, gate in adopted if _is_pooled(server)]
+        foreign = [(server, gate) for server, gate in adopted if not _is_pooled(server)]
+        for server, gate in pooled:
+            adoption.set_kind(server, gate, SharedDatagrams if gate.datagrams else Shared)
+        connections = [Connections(self._activity, self._foreign_row, self._lock) for _ in foreign]
+        for (server, gate), its_connections in zip(foreign, connections, strict=True):
+            adoption.set_kind(server, gate, GatedDatagrams if gate.datagrams else GatedStream)
+            if gate.datagrams:
+                count_datagrams(server, gate, its_connections)
+        for _, gate in adopted:
+            gate.prepare()
+        self._report_failures_of(connections)
+        services: list[Service] = [
+            ForeignService(server, gate, its_connections)
+            for (server, gate), its_connections in zip(foreign, connections, strict=True)
+        ]
+        return [PooledService(pooled, self._make_pool()), *services] if pooled else services
+
+    def _make_pool(self) -> Pool:
+        return Pool(self._settings.threads, self._activity, report=reporting.report_failure)
+
+    def _report_failures_of(self, connections: Sequence[Connections]) -> None:
+        def note_failure(client_address: object) -> None:
+            for its_connections in connections:
+                its_connections.note_failure(client_address)
+
+        reporting.install(note_failure)
+        if connections:
+            waking.install()
+
+    def _tag(self, text: str) -> None:
+        with self._lock:
+            self._activity.tagged(self._foreign_row, text)
+
+
+def _is_pooled(server: object) -> bool:
+    """Say whether it has our pool and our loop, which then need not run."""
+    return (
+        isinstance(server, ThreadPoolMixIn)
+        and type(server).serve_forever is ThreadPoolMixIn.serve_forever
+        and "serve_forever" not in vars(server)
+    )

@@ -1,0 +1,153 @@
+"""The open connections of a foreign server: counted from its accept to the close of their last holder.
+
+Such a server's own code decides what becomes of a connection. It may outlive its handler, be wrapped by TLS, or simply
+be forgotten; so it is the socket itself that tells of its end.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import socket
+import sys
+import weakref
+
+from prefork.serving.cutting import cut
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+    from types import FrameType
+    from typing import Any
+
+    from prefork.serving.activity import Activity
+
+    Base = socket.socket
+else:
+    Base = object
+
+
+class Connections:
+    """What is open of one server. All servers of a worker share one row of the activity, and so one lock."""
+
+    def __init__(self, activity: Activity, row: int, lock: threading.RLock) -> None:
+        self.on_change: Callable[[], object] = lambda: None
+        """Called when the last one has ended."""
+        self._activity = activity
+        self._row = row
+        self._lock = lock  # reentrant: the garbage collector may end a connection at any moment
+        self._open: dict[int, _Open] = {}
+        self._pid = os.getpid()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def opened(self, request: Any, listener: int, client_address: object) -> None:
+        """Count a request."""
+        with self._lock:
+            self._open[id(request)] = _Open(request, client_address, functools.partial(self.closed, id(request)))
+            self._activity.opened(self._row, listener, client_address)
+
+    def follow(self, connection: socket.socket) -> None:
+        """Let the connection itself tell of its end."""
+        connection.__class__ = _followed(type(connection))
+        _owners[id(connection)] = self
+
+    def closed(self, identity: int, *_: object) -> None:
+        """Note the end of a request; again does no harm. In a child that a server forked, ends are not ours."""
+        _owners.pop(identity, None)
+        if os.getpid() != self._pid:
+            return
+        with self._lock:
+            ended = self._open.pop(identity, None)
+            if ended is None:
+                return
+            self._activity.closed(self._row, ended.failed)
+        if not self._open:
+            self.on_change()
+
+    def moved(self, identity: int, successor: socket.socket) -> None:
+        """Note that another object holds the connection now."""
+        self.follow(successor)
+        with self._lock:
+            moving = self._open.pop(identity, None)
+            if moving is not None:
+                moving.refer_to(successor, functools.partial(self.closed, id(successor)))
+                self._open[id(successor)] = moving
+
+    def note_failure(self, client_address: object) -> None:
+        """Note that the handler of this client's connection raised."""
+        with self._lock:
+            for one in list(self._open.values()):
+                if one.client_address == client_address and not one.failed:
+                    one.failed = True
+                    return
+
+    def cut(self) -> None:
+        """End every connection under its handler's hands."""
+        with self._lock:
+            held = [one.request() for one in list(self._open.values())]
+        for request in held:
+            cut(request)
+
+
+class _Open:
+    """One open request, held weakly if it can be, so that a forgotten connection is closed as ever."""
+
+    def __init__(self, request: Any, client_address: object, on_end: Callable[..., object]) -> None:
+        self.client_address = client_address
+        self.failed = False
+        self.refer_to(request, on_end)
+
+    def refer_to(self, request: Any, on_end: Callable[..., object]) -> None:
+        try:
+            self.request: Callable[[], Any] = weakref.ref(request, on_end)
+        except TypeError:
+            self.request = lambda: request
+
+
+_owners: dict[int, Connections] = {}
+
+
+class _Followed(Base):
+    """An accepted connection that tells of its end."""
+
+    __slots__ = ()
+
+    def detach(self) -> int:
+        successor = _successor(sys._getframe(1), self.fileno())
+        descriptor = super().detach()
+        owner = _owners.pop(id(self), None)
+        if owner is not None and successor is not None:
+            owner.moved(id(self), successor)
+        elif owner is not None:
+            owner.closed(id(self))
+        return descriptor
+
+    def _real_close(self, *args: Any) -> None:
+        try:
+            super()._real_close(*args)  # type: ignore[misc]  # not in the stubs
+        finally:
+            owner = _owners.pop(id(self), None)
+            if owner is not None:
+                owner.closed(id(self))
+
+
+def _successor(caller: FrameType, descriptor: int) -> socket.socket | None:
+    """Return the object that takes the descriptor over. An ssl.SSLSocket does so while it is made."""
+    taker = caller.f_locals.get("self")
+    return taker if isinstance(taker, socket.socket) and taker.fileno() == descriptor else None
+
+
+_classes: dict[type[socket.socket], type[_Followed]] = {}
+
+
+def _followed(original: type[socket.socket]) -> type[socket.socket]:
+    if issubclass(original, _Followed):
+        return original
+    if original not in _classes:
+        # Without slots it has the layout of the original, as a change of class demands.
+        body = {"__slots__": (), "__module__": original.__module__}
+        _classes[original] = type(original.__name__, (_Followed, original), body)
+    return _classes[original]

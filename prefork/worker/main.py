@@ -1,0 +1,104 @@
+"""A worker: builds the servers of the application on the inherited listeners, then obeys the master.
+
+Its main thread beats, listens to the master and never serves; the servers have threads of their own.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import signal
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from prefork.config.settings import Settings
+from prefork.errors import ApplicationError
+from prefork.ipc import messages
+from prefork.ipc.channel import Channel, ChannelBroken
+from prefork.ipc.scoreboard import WorkerRows
+from prefork.logs import set_identity
+from prefork.system import environment, processes
+from prefork.system.proctitle import set_title
+from prefork.system.signals import FOR_THE_MASTER, Signals
+from prefork.system.sockets import Listener
+from prefork.worker.application import Application, WorkerInfo, load
+from prefork.worker.obey import Worker
+
+log = logging.getLogger("prefork.worker")
+
+_UNHEEDED = tuple(number for number in FOR_THE_MASTER if number != signal.SIGTERM)
+
+
+@dataclass(slots=True)
+class Order:
+    """What a worker is born with."""
+
+    slot: int
+    accept_after: float
+    generation: int
+    settings: Settings
+    listeners: Sequence[Listener]
+    rows: WorkerRows
+    descriptor: int  # of its end of the channel
+    adopted_reader: int  # reads end of file once the process is a child of the master
+    master_pid: int
+    application: Application | None
+
+
+def run(order: Order) -> int:
+    """Be the worker; return the exit status. Runs in a process just forked by a mold."""
+    signals = Signals(handled=(signal.SIGTERM,), unheeded=_UNHEEDED)
+    signals.install()
+    _wait_for_adoption(order)
+    set_identity(worker=order.slot, gen=order.generation, pid=os.getpid())
+    set_title(f"worker {order.slot} gen {order.generation}", order.settings.name)
+    environment.identify_worker(order.slot, order.generation)
+    channel = Channel(socket.socket(fileno=order.descriptor), messages.to_worker)
+    try:
+        channel.send(messages.Hello(os.getpid()))
+        return _build(order, channel, signals).obey()
+    except ApplicationError as error:
+        channel.send(messages.Failed(messages.shorten(str(error)), messages.shorten(error.detail)))
+        return 1
+    except ChannelBroken:
+        return 1  # the master is gone, and with it everybody who could be told
+    finally:
+        _run_exit_functions()
+
+
+def _wait_for_adoption(order: Order) -> None:
+    """Wait until the master is our parent, so that its death while we load the application is ours too."""
+    os.read(order.adopted_reader, 1)
+    os.close(order.adopted_reader)
+    processes.die_with_parent(order.master_pid)
+
+
+def _build(order: Order, channel: Channel[messages.ToWorker], signals: Signals) -> Worker:
+    application = order.application
+    if application is None:
+        application = load(order.settings, order.listeners)
+        for warning in application.warnings:
+            log.warning("%s", warning)
+    info = WorkerInfo(slot=order.slot, generation=order.generation, pid=os.getpid())
+    services = application.build(order.listeners, order.settings, order.rows, info)
+    signals.install()  # constructors may have installed their own
+    processes.outlive_parent()
+    return Worker(
+        rows=order.rows,
+        channel=channel,
+        signals=signals,
+        services=services,
+        listeners=order.listeners,
+        drain_timeout=order.settings.drain_timeout,
+        accept_after=order.accept_after,
+    )
+
+
+def _run_exit_functions() -> None:
+    """Run what the application registered with atexit, which leaving through os._exit would skip."""
+    try:
+        atexit._run_exitfuncs()
+    except Exception:
+        log.exception("exit function failed: the worker leaves all the same")

@@ -1,0 +1,156 @@
+"""The main thread of a worker: it beats, listens to the master, watches its servers, and never serves.
+
+A drain is one path whoever asked for it: the servers stop accepting, the master is told when they have, open
+connections go on until they end or the time is over, then their sockets are shut down.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import select
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from prefork.ipc import messages
+from prefork.ipc.channel import Channel
+from prefork.ipc.scoreboard import BEAT_INTERVAL, WorkerRows
+from prefork.logs import reopen
+from prefork.system.signals import Signals
+from prefork.system.sockets import Listener
+
+if TYPE_CHECKING:
+    from prefork.worker.services import Service
+
+log = logging.getLogger("prefork.worker")
+
+_ORPHAN_DRAIN = 0.5  # seconds that open connections get once the master is gone
+_AFTER_ABORT = 1.0  # seconds for handlers to notice that their sockets were shut down
+
+
+class Worker:
+    """What runs in a worker, from the first beat to the last connection."""
+
+    def __init__(
+        self,
+        rows: WorkerRows,
+        channel: Channel[messages.ToWorker],
+        signals: Signals,
+        services: Sequence[Service],
+        listeners: Sequence[Listener],
+        drain_timeout: float,
+        accept_after: float,
+    ) -> None:
+        self._rows = rows
+        self._channel = channel
+        self._signals = signals
+        self._services = services
+        self._listeners = listeners
+        self._drain_timeout = drain_timeout
+        self._accept_at = time.monotonic() + accept_after
+        self._started = False  # the services; a drain that comes first finds nothing to drain
+        self._deadline = math.inf  # of the drain; infinite while serving
+        self._quick = False
+        self._told_stopped = False
+        self._aborted = False
+        self._orphaned = False
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._waiting = select.poll()
+
+    def obey(self) -> int:
+        """Serve until told to leave; return the exit status."""
+        for descriptor in (self._channel.fileno(), self._signals.fileno(), self._wake):
+            self._waiting.register(descriptor, select.POLLIN)
+        self._start_if_due()
+        self._rows.beat()
+        self._channel.send(messages.Ready())
+        while not self._finished():
+            self._waiting.poll(1000 * self._longest_wait())
+            self._rows.beat()
+            self._take_orders()
+            self._start_if_due()
+            self._follow_services()
+        return self._leave()
+
+    def _longest_wait(self) -> float:
+        dates = [self._deadline] if self._started else [self._deadline, self._accept_at]
+        return max(0.0, min(BEAT_INTERVAL, *(date - time.monotonic() for date in dates)))
+
+    def _start_if_due(self) -> None:
+        if self._started or self._deadline < math.inf or time.monotonic() < self._accept_at:
+            return
+        self._started = True
+        for service in self._services:
+            service.start(self._note_change)
+
+    def _note_change(self) -> None:
+        """Wake the main thread; called by any thread of any service."""
+        os.eventfd_write(self._wake, 1)
+
+    def _take_orders(self) -> None:
+        if self._signals.take():
+            self._drain("signalled", self._drain_timeout, ())
+        for message in self._channel.receive():
+            match message:
+                case messages.Drain(seconds, finish):
+                    self._drain("ordered by the master", seconds, finish)
+                case messages.ReopenLogs():
+                    reopen()
+        if self._channel.closed_by_peer and not self._orphaned:
+            # Nobody else will serve what is queued on our listeners, and nobody holds the workers together.
+            self._orphaned = True
+            self._waiting.unregister(self._channel)  # at its end it is readable for ever
+            log.warning("draining: the master is gone; leaving in %s s at the latest", _ORPHAN_DRAIN)
+            self._drain("orphaned", _ORPHAN_DRAIN, range(len(self._listeners)))
+
+    def _drain(self, why: str, seconds: float, finish: Sequence[int]) -> None:
+        log.debug("draining: %s; connections get %s s", why, seconds)
+        self._deadline = min(self._deadline, time.monotonic() + seconds)
+        self._quick = seconds == 0
+        for service in self._services if self._started else ():
+            service.drain(frozenset(finish))
+
+    def _follow_services(self) -> None:
+        """Tell the master what changed in the servers, and cut the connections that outstay the drain."""
+        try:
+            os.eventfd_read(self._wake)
+        except BlockingIOError:
+            pass  # woken by something else
+        if self._deadline == math.inf:
+            return
+        if not self._told_stopped and not (self._started and any(service.accepting for service in self._services)):
+            self._told_stopped = True
+            for listener in self._listeners:
+                listener.close()
+            if not self._channel.closed_by_peer:
+                self._channel.send(messages.StoppedAccepting())
+        if not self._aborted and time.monotonic() >= self._deadline:
+            self._abort()
+
+    def _abort(self) -> None:
+        self._aborted = True
+        self._deadline = time.monotonic() + _AFTER_ABORT
+        open_connections = sum(service.open_connections for service in self._services)
+        if open_connections and self._quick:
+            log.info("cutting open connections (%d): the stop is a quick one", open_connections)
+        elif open_connections:
+            log.warning("cutting open connections (%d): they outstayed the drain", open_connections)
+        for service in self._services:
+            service.abort()
+
+    def _finished(self) -> bool:
+        failures = [service.failure for service in self._services if service.failure]
+        if failures:
+            raise failures[0]
+        if self._deadline == math.inf:
+            return False
+        if self._aborted and time.monotonic() >= self._deadline:
+            return True
+        return self._told_stopped and not any(service.open_connections for service in self._services)
+
+    def _leave(self) -> int:
+        for service in self._services:
+            service.close()
+        return 0

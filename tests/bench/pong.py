@@ -1,0 +1,9 @@
+"""The least that redis-benchmark takes for a server: what is measured is what stands around it."""
+
+import socketserver
+
+
+class PongHandler(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        while data := self.request.recv(4096):
+            self.request.sendall(b"+PONG\r\n" * data.count(b"\n"))

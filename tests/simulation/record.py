@@ -1,0 +1,132 @@
+"""What was said and ordered so far, kept apart from the supervisor: nothing is believed only because it believes it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from prefork.policy import events
+
+
+@dataclass(slots=True)
+class KnownWorker:
+    slot: int
+    generation: int
+    spawned_at: float
+    ready_at: float = math.inf
+    gone: bool = False
+    leaving_since: float = math.inf  # when it was told to drain, or said to have stopped accepting
+    kill_ordered_at: float = -math.inf
+
+    @property
+    def leaving(self) -> bool:
+        return self.leaving_since < math.inf
+
+    @property
+    def killed(self) -> bool:
+        return self.kill_ordered_at > -math.inf
+
+    @property
+    def present(self) -> bool:
+        return not (self.gone or self.leaving or self.killed)
+
+    @property
+    def ready(self) -> bool:
+        return self.ready_at < math.inf and self.present
+
+
+@dataclass(slots=True)
+class KnownGeneration:
+    mold_ready: bool = False
+    passed: bool = False
+    outcome: str = ""
+    released: bool = False
+    doomed: bool = False  # something happened that a candidate does not survive
+    failed_starts: dict[int, list[float]] = field(default_factory=dict)  # by slot, since one of it served
+
+    @property
+    def on_trial(self) -> bool:
+        return not self.passed and self.outcome == ""
+
+
+class Violation(AssertionError):
+    """A law does not hold."""
+
+
+def require(holds: bool, law: str) -> None:
+    if not holds:
+        raise Violation(law)
+
+
+class Record:
+    def __init__(self) -> None:
+        self.workers: dict[int, KnownWorker] = {}
+        self.generations = {1: KnownGeneration(passed=True, outcome="started")}
+        self.current = 1
+        self.wanted = 0
+        self.somebody_was_ready = False
+        self.start_failed = False
+        self.stop_asked_at = math.inf
+        self.urgency = 0  # of the stop: 1 is quick, 2 is at once
+        self.scaled_at = -math.inf  # to ask for another number ends the waits
+
+    @property
+    def stopping(self) -> bool:
+        return self.stop_asked_at < math.inf or self.start_failed
+
+    def hear(self, event: events.Event, now: float) -> None:
+        match event:
+            case events.WorkerReady() | events.WorkerStoppedAccepting() | events.WorkerExited() | events.SpawnFailed():
+                self._hear_worker(event, now)
+            case events.MoldReady(number) if number in self.generations:
+                self.generations[number].mold_ready = not self.generations[number].released
+            case events.MoldExited(number) | events.MoldFailed(number) if number in self.generations:
+                self.generations[number].mold_ready = False
+                self.generations[number].doomed = True
+            case events.ScaleRequested(workers):
+                self._hear_scaling(workers, now)
+            case events.ScaleChanged(by):
+                self._hear_scaling(self.wanted + by, now)
+            case events.StopRequested(quick):
+                self.urgency += quick or (self.stopping and self.urgency == 0)
+                self.stop_asked_at = min(self.stop_asked_at, now)
+
+    def _hear_scaling(self, workers: int, now: float) -> None:
+        self.scaled_at = now
+        self.wanted = workers if workers > 0 else self.wanted
+
+    def _hear_worker(self, event: events.WorkerEvent, now: float) -> None:
+        assert not isinstance(event, events.HeartbeatsRead)
+        known = self.workers.get(event.number)
+        if known is None or known.gone:
+            return
+        match event:
+            case events.WorkerReady():
+                known.ready_at = min(known.ready_at, now)
+                self.somebody_was_ready = True
+            case events.WorkerStoppedAccepting():
+                self.note_fault(known, now)
+                known.leaving_since = min(known.leaving_since, now)
+            case events.WorkerExited():
+                self.note_fault(known, now)
+                known.gone = True
+            case events.SpawnFailed():
+                doomed = self.generations[known.generation].doomed
+                self.note_fault(known, now)
+                # That a fork fails dooms nobody but a canary.
+                self.generations[known.generation].doomed = doomed or self.generations[known.generation].on_trial
+                known.gone = True
+
+    def note_fault(self, known: KnownWorker, now: float) -> None:
+        """Note that a worker that should be there is not any more, or must not be."""
+        generation = self.generations[known.generation]
+        failed_start = not now - known.ready_at >= 1.0
+        if known.present and failed_start:
+            generation.failed_starts.setdefault(known.slot, []).append(now)
+        elif known.present:
+            generation.failed_starts.pop(known.slot, None)
+        generation.doomed |= known.present and (failed_start or generation.on_trial)
+
+    def ready_workers(self) -> int:
+        """How many are ready, without the canary."""
+        return sum(each.ready and not self.generations[each.generation].on_trial for each in self.workers.values())

@@ -1,0 +1,112 @@
+"""`prefork check`: says what a target is, imports it as a worker would, and leaves nothing running."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+APPLICATION = """
+import os
+import socketserver
+import threading
+
+class Handler(socketserver.StreamRequestHandler):
+    def handle(self):
+        pass
+
+class Server(socketserver.ThreadingTCPServer):
+    pass
+
+def make():
+    return Handler
+
+instance = socketserver.TCPServer(("127.0.0.1", 0), Handler) if "INSTANCE" in os.environ else None
+
+if "THREAD" in os.environ:
+    threading.Thread(target=threading.Event().wait, name="endless").start()
+if "BROKEN" in os.environ:
+    raise RuntimeError("no such database")
+"""
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    (tmp_path / "app.py").write_text(APPLICATION)
+    return tmp_path
+
+
+def check(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """In a process of its own: the import changes the process as it would a worker."""
+    words = [sys.executable, "-m", "prefork", "check", *arguments]
+    return subprocess.run(words, cwd=directory, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("target", "what"),
+    [
+        ("app:Handler", "a handler class, served by prefork's pool of threads"),
+        ("app:Server", "a server class, served by its own loop"),
+        ("app:make", "a factory, served by what it returns"),
+        ("app:make()", "a factory, served by what it returns"),
+    ],
+)
+def test_a_check_says_what_the_target_is(directory: Path, target: str, what: str) -> None:
+    done = check(directory, target, "--workers", "3", "--bind", ":1", "--bind", "udp://:1")
+
+    assert done.stderr == ""
+    assert done.returncode == 0
+    assert done.stdout.startswith(
+        f"{target} is {what}\nworkers: 3\nlistener: tcp://0.0.0.0:1\nlistener: udp://0.0.0.0:1\n"
+    )
+
+
+def test_what_its_own_loop_cannot_use_is_said(directory: Path) -> None:
+    done = check(directory, "app:instance", "--env", "INSTANCE=1")
+
+    assert done.stdout.startswith("app:instance is a server instance, served by its own loop\n")
+    assert "not available: --threads: " in done.stdout
+    assert "cannot be forked" not in done.stdout
+
+
+def test_an_import_that_leaves_a_thread_is_worth_a_warning_and_does_not_hang_the_check(directory: Path) -> None:
+    done = check(directory, "app:Handler", "--env", "THREAD=1")
+
+    assert done.returncode == 0
+    assert "warning: the import leaves what cannot be forked, thread 'endless'; each worker imports it" in done.stdout
+
+
+def test_a_target_that_cannot_be_imported_is_3_with_the_traceback(directory: Path) -> None:
+    done = check(directory, "app:Handler", "--env", "BROKEN=1", "--env", "THREAD=1")
+
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "prefork: " in done.stderr
+    assert done.stderr.endswith("RuntimeError: no such database\n")
+
+
+def test_wrong_settings_are_2(directory: Path) -> None:
+    done = check(directory, "app:Handler", "--workers", "0")
+
+    assert (done.returncode, done.stderr) == (2, "prefork: --workers: must be at least 1, not 0\n")
+
+
+def test_json_has_the_findings(directory: Path) -> None:
+    done = check(directory, "app:Handler", "--workers", "3", "--json")
+
+    assert json.loads(done.stdout) == {
+        "target": "app:Handler",
+        "kind": "handler class",
+        "served_by": "prefork's pool of threads",
+        "listeners": ["tcp://127.0.0.1:9999"],
+        "workers": 3,
+        "warnings": [],
+        "unavailable": [],
+    }
+
+
+def test_json_has_the_failure(directory: Path) -> None:
+    done = check(directory, "app:Missing", "--json")
+
+    assert done.returncode == 3
+    assert json.loads(done.stdout)["ok"] is False

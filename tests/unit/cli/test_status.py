@@ -1,0 +1,182 @@
+"""Status and list: readable at 80 columns, and complete as JSON."""
+
+import json
+import os
+from typing import Any
+
+import pytest
+
+from prefork.cli import choice
+from prefork.cli.discovery import ControlPlace
+from prefork.cli.main import main
+from prefork.cli.replies import read_status
+from prefork.cli.status import render_list, render_status
+from prefork.errors import NotDone
+from tests.support.control import SILENCE, FakeControlServer
+
+WORKER: dict[str, Any] = {
+    "slot": 0,
+    "generation": 2,
+    "pid": 4243,
+    "state": "serving",
+    "accepting": True,
+    "age": 11230.5,
+    "beat_age": 0.2,
+    "threads": 128,
+    "threads_busy": 3,
+    "accepted": 1234567,
+    "open": 3,
+    "served": 1234560,
+    "failed": 4,
+    "rss": 24117248,
+    "requests": [{"peer": "127.0.0.1:5", "listener": "tcp://127.0.0.1:0", "seconds": 1.0, "tag": "GET key"}],
+}
+STATUS: dict[str, Any] = {
+    "name": "echo",
+    "pid": 4242,
+    "version": "0.1.0",
+    "python": "3.11.4",
+    "target": "app.echo:Handler",
+    "state": "serving",
+    "ready": True,
+    "uptime": 300.0,
+    "generation": 2,
+    "candidate": None,
+    "wanted": 2,
+    "listeners": [
+        {"address": "tcp://127.0.0.1:41234", "bind": "tcp://127.0.0.1:0"},
+        {"address": "unix:/run/app.sock", "bind": "unix:/run/app.sock"},
+    ],
+    "workers": [WORKER, {**WORKER, "slot": 1, "pid": None, "state": "starting", "rss": None, "requests": []}],
+    "totals": {"accepted": 1234567, "served": 1234560, "failed": 4, "restarts": 1, "reloads": 2, "reloads_failed": 1},
+    "last_reload": {"generation": 3, "ok": False, "reason": "import failed", "detail": "Traceback", "ago": 65.0},
+}
+
+
+def test_a_status_shows_what_an_operator_asks_for() -> None:
+    assert render_status(read_status(STATUS)) == [
+        "echo: serving   pid 4242   generation 2   up 5m00s",
+        "target    app.echo:Handler   (prefork 0.1.0, Python 3.11.4)",
+        "listens   tcp://127.0.0.1:41234   (tcp://127.0.0.1:0)",
+        "          unix:/run/app.sock",
+        "totals    accepted 1.2M, failed 4, restarts 1, reloads 2, reloads failed 1",
+        "reload    generation 3 was given up, 1m05s ago: import failed",
+        "",
+        "WORKER GEN  PID STATE      AGE  BUSY OPEN ACCEPTED FAILED MEMORY",
+        "     0   2 4243 serving  3h07m 3/128    3     1.2M      4    23M",
+        "     1   2      starting 3h07m 3/128    3     1.2M      4",
+        "",
+        "WORKER  SERVING  PEER         TAG",
+        "     0       1s  127.0.0.1:5  GET key",
+    ]
+
+
+def test_the_status_of_a_large_server_fits_80_columns() -> None:
+    worker = {**WORKER, "slot": 1023, "generation": 999, "pid": 4194304, "threads": 4096}
+    status = {**STATUS, "workers": [{**worker, "threads_busy": 4096, "accepted": 99_999_999, "age": 9e6}]}
+
+    assert max(map(len, render_status(read_status(status)))) <= 80
+
+
+@pytest.mark.parametrize(
+    ("changes", "first"),
+    [
+        ({"state": "reloading", "candidate": 3}, "echo: reloading to generation 3   pid"),
+        ({"ready": False}, "echo: serving, not ready   pid"),
+        ({"state": "stopping", "ready": False}, "echo: stopping   pid"),
+    ],
+)
+def test_the_first_line_has_the_state(changes: dict[str, Any], first: str) -> None:
+    assert render_status(read_status({**STATUS, **changes}))[0].startswith(first)
+
+
+def test_only_the_longest_requests_are_shown() -> None:
+    requests = [{**WORKER["requests"][0], "seconds": float(number)} for number in range(1, 31)]
+    lines = render_status(read_status({**STATUS, "workers": [{**WORKER, "requests": requests}]}))
+
+    assert [line.split()[1] for line in lines[-11:-1]] == [f"{number}s" for number in range(30, 20, -1)]
+    assert lines[-1] == "and 20 more"
+
+
+def test_a_worker_that_does_not_beat_is_called_silent() -> None:
+    status = {**STATUS, "workers": [{**WORKER, "beat_age": 12.0, "requests": []}]}
+
+    assert "silent 12s" in render_status(read_status(status))[-1]
+
+
+def test_a_server_without_workers_says_how_many_it_wants() -> None:
+    assert render_status(read_status({**STATUS, "workers": []}))[-1] == "no workers (2 wanted)"
+
+
+def test_a_status_of_another_version_may_lack_fields() -> None:
+    assert render_status(read_status({"name": "old", "news": 1}))[0].startswith("old: ")
+
+
+@pytest.mark.parametrize("nonsense", [None, 3, {"pid": "x"}, {"workers": [3]}])
+def test_a_status_that_is_none_is_reported(nonsense: object) -> None:
+    with pytest.raises(NotDone, match="the status makes no sense"):
+        read_status(nonsense)
+
+
+def test_a_list_has_a_line_for_each_server_and_further_listener() -> None:
+    assert render_list([read_status(STATUS), read_status({"name": "?", "pid": 7})]) == [
+        "NAME   PID  STATE      WORKERS  LISTENER               TARGET",
+        "echo  4242  serving        1/2  tcp://127.0.0.1:41234  app.echo:Handler",
+        "                                unix:/run/app.sock",
+        "?        7  no answer",
+    ]
+
+
+@pytest.fixture
+def only_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "find_places", lambda: [ControlPlace(uid=os.geteuid(), pid=os.getpid())])
+
+
+@pytest.mark.usefixtures("only_ours")
+def test_status_prints_what_a_terminal_cannot_misread(capsys: pytest.CaptureFixture[str]) -> None:
+    with FakeControlServer({"status": [{"ok": True, "result": {**STATUS, "name": "a\x1b[2J"}}]}):
+        code = main(["status"])
+
+    assert code == 0
+    assert capsys.readouterr().out.startswith("a\\x1b[2J: serving")
+
+
+@pytest.mark.usefixtures("only_ours")
+def test_status_prints_json_as_it_came(capsys: pytest.CaptureFixture[str]) -> None:
+    with FakeControlServer({"status": [{"ok": True, "result": STATUS}]}):
+        code = main(["status", "--json"])
+
+    assert code == 0
+    assert json.loads(capsys.readouterr().out) == STATUS
+
+
+@pytest.mark.usefixtures("only_ours")
+def test_list_prints_servers_that_do_not_answer_as_well(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prefork.cli.status.PATIENCE", 0.05)
+    with FakeControlServer({"status": [SILENCE]}):
+        code = main(["list", "--json"])
+
+    assert code == 0
+    assert json.loads(capsys.readouterr().out) == [{"pid": os.getpid(), "state": "does not answer"}]
+
+
+def test_an_empty_list_says_so_on_standard_error(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice, "find_places", list)
+    code = main(["list"])
+
+    assert code == 0
+    assert capsys.readouterr() == ("", "no server is running\n")
+
+
+def test_status_without_a_server_exits_with_5(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice, "find_places", list)
+    code = main(["status"])
+
+    assert code == 5
+    assert "prefork: no server is running as this user" in capsys.readouterr().err

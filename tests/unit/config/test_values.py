@@ -1,0 +1,124 @@
+"""Single values: what may be written for them, and what is said when it may not."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from prefork.config import values
+
+
+@pytest.mark.parametrize(
+    ("raw", "seconds"),
+    [(30, 30.0), (0.5, 0.5), ("30", 30.0), ("0.5", 0.5), (".5", 0.5), ("30s", 30.0), ("2m", 120.0), ("2h", 7200.0),
+     ("1d", 86400.0), ("500ms", 0.5), (" 3 s ", 3.0)],
+)  # fmt: skip
+def test_a_duration_is_seconds_or_has_a_unit(raw: object, seconds: float) -> None:
+    assert values.read_duration(raw) == seconds
+
+
+@pytest.mark.parametrize("raw", ["", "s", "-1", "1e3", "nan", "inf", "2 weeks", True, None, float("nan"), "\u0661"])
+def test_anything_else_is_no_duration(raw: object) -> None:
+    with pytest.raises(ValueError, match="must be a time such as"):
+        values.read_duration(raw)
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(30.0, "30s"), (0.5, "0.5s"), (0.0, "0s"), (604800.0, "604800s")])
+def test_a_duration_is_shown_with_its_unit(seconds: float, text: str) -> None:
+    assert values.show_duration(seconds) == text
+
+
+@pytest.mark.parametrize(("raw", "number"), [(4, 4), ("4", 4), (" 4 ", 4), ("-1", -1)])
+def test_a_whole_number(raw: object, number: int) -> None:
+    assert values.read_number(raw) == number
+
+
+@pytest.mark.parametrize("raw", ["four", "4.0", 4.0, True, "", "9" * 5000, None, [4]])
+def test_anything_else_is_no_whole_number(raw: object) -> None:
+    with pytest.raises(ValueError, match="must be a whole number"):
+        values.read_number(raw)
+
+
+@pytest.mark.parametrize(("raw", "on"), [(True, True), ("yes", True), ("On", True), ("1", True), ("false", False)])
+def test_a_switch(raw: object, on: bool) -> None:
+    assert values.read_switch(raw) is on
+
+
+@pytest.mark.parametrize("raw", ["maybe", 1, None])
+def test_anything_else_is_no_switch(raw: object) -> None:
+    with pytest.raises(ValueError, match="must be true or false"):
+        values.read_switch(raw)
+
+
+@pytest.mark.parametrize(
+    ("raw", "complaint"),
+    [
+        ("app.py:Handler", "write app:Handler"),
+        ("./src/app.py:Handler", "write src.app:Handler"),
+        ("app.Handler", "write for example app:Handler"),
+        ("app", "must be MODULE:NAME"),
+        ("app:", "must be MODULE:NAME"),
+        (":Handler", "must be MODULE:NAME"),
+        (3, "must be text"),
+        ("app:\x1b", "control characters"),
+    ],
+)
+def test_a_target_names_a_module_and_something_in_it(raw: object, complaint: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(complaint)):
+        values.read_target(raw)
+
+
+@pytest.mark.parametrize("text", ["app:Handler", "a.b.c:make", "app:make_server('a/b.py')"])
+def test_a_target_is_kept_as_it_is(text: str) -> None:
+    assert values.read_target(text) == text
+
+
+def test_a_variable_may_have_any_value() -> None:
+    assert values.read_variable("A=1=2\n") == "A=1=2\n"
+
+
+@pytest.mark.parametrize("raw", ["A", "=1", "1A=2", "A B=1", "A=\0", 3, "PREFORK_GENERATION=1"])
+def test_a_variable_needs_a_name_that_is_not_ours(raw: object) -> None:
+    with pytest.raises(ValueError, match="must "):
+        values.read_variable(raw)
+
+
+@pytest.mark.parametrize(
+    ("raw", "attribute"),
+    [
+        ("debug=True", ("debug", "True")),
+        ("motd = 'a=b'", ("motd", "'a=b'")),
+        ("limits={'a': [1, 2]}", ("limits", "{'a': [1, 2]}")),
+        ("resolver=@zone:resolver", ("resolver", "@zone:resolver")),
+    ],
+)
+def test_an_attribute_is_a_literal_or_a_reference(raw: object, attribute: tuple[str, str]) -> None:
+    assert values.read_attribute(raw) == attribute
+
+
+@pytest.mark.parametrize(
+    ("raw", "complaint"),
+    [
+        ("motd=hello", "write motd='hello'"),
+        ("resolver=zone:resolver", "write resolver=@zone:resolver"),
+        ("resolver=@zone", "must be MODULE:NAME"),
+        ("resolver", "must be NAME=VALUE"),
+        ("a-b=1", "must be NAME=VALUE"),
+        ("a=" + "[" * 5000, "must be a Python literal"),
+    ],
+)
+def test_anything_else_is_no_attribute(raw: object, complaint: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(complaint)):
+        values.read_attribute(raw)
+
+
+@pytest.mark.parametrize("raw", ["two words", "x" * 65, "\n", 3])
+def test_a_name_is_a_short_word(raw: object) -> None:
+    with pytest.raises(ValueError, match="must"):
+        values.read_name(raw)
+
+
+@pytest.mark.parametrize("read", [values.read_text, values.read_name, values.read_target, values.read_bind])
+def test_no_reader_takes_a_number_for_text(read: Callable[[object], object]) -> None:
+    with pytest.raises(ValueError, match="must be text, not 3"):
+        read(3)

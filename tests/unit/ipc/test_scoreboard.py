@@ -1,0 +1,87 @@
+"""The scoreboard: rows of different workers and threads do not touch each other."""
+
+import os
+
+from prefork.ipc.scoreboard import BEAT_INTERVAL, Counts, Scoreboard
+from prefork.policy import supervisor
+
+
+def test_a_row_counts_and_shows_what_it_serves() -> None:
+    rows = Scoreboard(slots=2, threads=3).worker(1)
+    rows.opened(2, listener=4, client_address=("10.0.0.1", 5555))
+    rows.tagged(2, "GET key")
+
+    request = rows.requests()[0]
+    assert (request.peer, request.tag, request.listener) == ("10.0.0.1:5555", "GET key", 4)
+    assert rows.counts() == Counts(accepted=1, closed=0, failed=0)
+
+
+def test_a_finished_request_is_counted_and_not_shown() -> None:
+    rows = Scoreboard(slots=1, threads=1).worker(0)
+    rows.opened(0, 0, None)
+    rows.closed(0, failed=True)
+
+    assert rows.requests() == []
+    assert rows.counts() == Counts(accepted=1, closed=1, failed=1)
+
+
+def test_a_tag_does_not_outlive_its_request() -> None:
+    rows = Scoreboard(slots=1, threads=1).worker(0)
+    rows.opened(0, 0, ("a", 1))
+    rows.tagged(0, "the first")
+    rows.closed(0, failed=False)
+    rows.opened(0, 0, ("b", 2))
+
+    assert rows.requests()[0].tag == ""
+
+
+def test_the_longest_request_comes_first() -> None:
+    rows = Scoreboard(slots=1, threads=3).worker(0)
+    for row, name in ((2, "first"), (0, "second"), (1, "third")):
+        rows.opened(row, 0, f"/{name}")
+
+    assert [request.peer for request in rows.requests()] == ["/first", "/second", "/third"]
+
+
+def test_texts_longer_than_their_field_are_cut_and_not_spilled() -> None:
+    rows = Scoreboard(slots=1, threads=2).worker(0)
+    rows.opened(1, 0, "/y")
+    rows.opened(0, 0, "/" + "x" * 1000)
+    rows.tagged(0, "é" * 1000)
+
+    shown = {request.peer[:2]: request for request in rows.requests()}
+    assert len(shown["/x"].peer) == 63
+    assert shown["/y"].tag == ""
+
+
+def test_slots_are_apart() -> None:
+    board = Scoreboard(slots=3, threads=2)
+    board.worker(1).opened(2, 0, None)  # the last row of its slot
+    board.worker(1).beat()
+
+    assert board.worker(0).counts() == board.worker(2).counts() == Counts()
+    assert board.worker(2).last_beat() is None
+
+
+def test_a_cleared_slot_has_forgotten_its_worker() -> None:
+    rows = Scoreboard(slots=1, threads=1).worker(0)
+    rows.beat()
+    rows.opened(0, 0, None)
+    rows.clear()
+
+    assert rows.last_beat() is None
+    assert rows.counts() == Counts()
+
+
+def test_what_a_forked_process_writes_is_seen() -> None:
+    rows = Scoreboard(slots=1, threads=1).worker(0)
+    if (pid := os.fork()) == 0:
+        rows.opened(0, 0, "/child")
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+    assert rows.requests()[0].peer == "/child"
+
+
+def test_the_supervisor_expects_beats_as_often_as_workers_beat() -> None:
+    assert supervisor.BEAT_INTERVAL == BEAT_INTERVAL
