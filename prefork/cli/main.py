@@ -24,6 +24,7 @@ _COMMANDS = {
         "reload": "prefork.cli.orders:reload_command",
         "scale": "prefork.cli.orders:scale_command",
         "stop": "prefork.cli.orders:stop_command",
+        "upgrade": "prefork.cli.orders:upgrade_command",
         "reopen": "prefork.cli.orders:reopen_command",
     },
 }

@@ -69,6 +69,21 @@ def stop_command(choice: Choice, quick: bool, as_json: bool) -> int:
     return 0 if done else 1
 
 
+@click.command("upgrade", short_help="Replace the server by a new one, with its listeners.")
+@server_options
+def upgrade_command(choice: Choice, as_json: bool) -> int:
+    """Start the server anew, as it was started: with the Python, the prefork and the options that are there now.
+
+    The new one takes over the listeners, and when it serves, the old one lets its connections end and leaves. Follows
+    until then. If the new one does not get ready, nothing changes, the reason is printed and the exit status is 1.
+    """
+    with choice.connect() as connection:
+        done, result = _order(connection, {"command": "upgrade"}, as_json)
+    if done and not as_json:
+        say(f"upgraded: process {result.get('pid', '?')} serves" if isinstance(result, dict) else "upgraded")
+    return 0 if done else 1
+
+
 @click.command("reopen", short_help="Open the log files anew, after they were rotated.")
 @server_options
 def reopen_command(choice: Choice, as_json: bool) -> int:

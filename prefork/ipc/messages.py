@@ -30,7 +30,10 @@ class StoppedAccepting(_Message, frozen=True):
 
 
 class Failed(_Message, frozen=True):
-    """To the master, before it exits. Worker, mold: the application cannot be loaded. Watcher: it cannot watch."""
+    """To the master, before it exits. Worker, mold: the application cannot be loaded. Watcher: it cannot watch.
+
+    Successor to its predecessor: it cannot serve.
+    """
 
     reason: str
     detail: str
@@ -63,6 +66,13 @@ class Changed(_Message, frozen=True):
     more: int
 
 
+class Serves(_Message, frozen=True):
+    """Successor to its predecessor: all its workers serve the listeners of these places; `control`: and clients."""
+
+    places: list[str]
+    control: bool
+
+
 class Drain(_Message, frozen=True):
     """Master to worker: stop accepting, after the queues of the listeners in `finish` are empty."""
 
@@ -85,15 +95,17 @@ class ForkWorker(_Message, frozen=True):
 FromWorker = Hello | Ready | StoppedAccepting | Failed
 FromMold = Ready | Failed | Unsafe | Forked | ForkFailed
 FromWatcher = Ready | Failed | Changed
+FromSuccessor = Serves | Failed
 ToWorker = Drain | ReopenLogs
 ToMold = ForkWorker | ReopenLogs
 ToWatcher = ReopenLogs
-Message = FromWorker | FromMold | FromWatcher | ToWorker | ToMold | ToWatcher
+Message = FromWorker | FromMold | FromWatcher | FromSuccessor | ToWorker | ToMold | ToWatcher
 
 encode = msgspec.msgpack.Encoder().encode
 from_worker: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
 from_mold: msgspec.msgpack.Decoder[FromMold] = msgspec.msgpack.Decoder(FromMold)
 from_watcher: msgspec.msgpack.Decoder[FromWatcher] = msgspec.msgpack.Decoder(FromWatcher)
+from_successor: msgspec.msgpack.Decoder[FromSuccessor] = msgspec.msgpack.Decoder(FromSuccessor)
 to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
 to_mold: msgspec.msgpack.Decoder[ToMold] = msgspec.msgpack.Decoder(ToMold)
 to_watcher: msgspec.msgpack.Decoder[ToWatcher] = msgspec.msgpack.Decoder(ToWatcher)

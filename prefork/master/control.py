@@ -22,7 +22,8 @@ import msgspec
 from prefork.address import BindAddress
 from prefork.master.sources import Sources
 from prefork.policy.events import Event
-from prefork.system.sockets import Listener, open_listeners
+from prefork.system.sockets import Listener, open_listeners, share_listener
+from prefork.system.succession import PassedListener, pass_of
 
 log = logging.getLogger("prefork.control")
 
@@ -149,13 +150,33 @@ class Client:
 class ControlServer:
     """Accepts the clients and keeps their deadlines."""
 
-    def __init__(self, where: str, sources: Sources, desk: Desk) -> None:
-        self._listener = _listen(where)
+    def __init__(self, where: str, sources: Sources, desk: Desk, passed: PassedListener | None = None) -> None:
+        """Listen at once; on a socket file that a predecessor still serves, only when told to `take_over`."""
+        address = _address_at(where)
+        self._passed = passed if passed is not None and passed.place == address.place else None
+        self._listener = _listen(address, self._passed)
         self._sources = sources
         self.desk = desk
         self._clients: list[Client] = []
         self._refused: set[int] = set()  # users that the log has named
-        sources.add(self)
+        if self._passed is None:
+            sources.add(self)
+
+    def take_over(self) -> bool:
+        """Begin to accept where the master before us does not any more; return whether there is such a place."""
+        if self._passed is not None:
+            self._listener.take_over(self._passed.inode)
+            self._sources.add(self)
+        return self._passed is not None
+
+    def hand_over(self) -> None:
+        """Accept nobody any more: our successor does. Who is connected stays."""
+        self._sources.remove(self)
+        self._listener.hand_over()
+
+    def passed(self) -> PassedListener | None:
+        """Return what a successor needs to accept on our socket file; None if each has an address of its own."""
+        return pass_of(self._listener) if self._listener.inode is not None else None
 
     def fileno(self) -> int:
         """The listening socket."""
@@ -228,6 +249,12 @@ class ControlServer:
         self._listener.close()
 
 
-def _listen(where: str) -> Listener:
+def _address_at(where: str) -> BindAddress:
     path = f"@prefork/{os.getuid()}/{os.getpid()}" if where == "auto" else os.path.abspath(where)
-    return open_listeners(BindAddress("unix", path=path, mode=0o600), _MOST_CLIENTS, ())[0]
+    return BindAddress("unix", path=path, mode=0o600)
+
+
+def _listen(address: BindAddress, passed: PassedListener | None) -> Listener:
+    if passed is not None:
+        return share_listener(address, passed.descriptor, _MOST_CLIENTS)
+    return open_listeners(address, _MOST_CLIENTS, ())[0]

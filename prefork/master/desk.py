@@ -11,6 +11,7 @@ from prefork.master.sources import Sources
 from prefork.policy import actions, events
 from prefork.policy.actions import Action
 from prefork.policy.events import Event
+from prefork.system.succession import PassedListener
 
 
 class Desk:
@@ -22,10 +23,11 @@ class Desk:
         sources: Sources,
         describe: Callable[[], dict[str, object]],
         reopen_logs: Callable[[], None],
+        passed: PassedListener | None = None,
     ) -> None:
         self._describe = describe
         self._reopen_logs = reopen_logs
-        self._control = ControlServer(where, sources, self) if where != "off" else None
+        self._control = ControlServer(where, sources, self, passed) if where != "off" else None
 
     def take_request(self, client: Client, request: Request) -> Iterable[Event]:
         """Answer a client, or let it wait for what it asked for; return what that means to the supervisor."""
@@ -44,6 +46,9 @@ class Desk:
             case Request("stop", quick=quick):
                 client.following = "stop"
                 return [events.StopRequested(quick, origin)]
+            case Request("upgrade"):
+                client.following = "upgrade"
+                return [events.UpgradeRequested(origin)]
             case Request("scale", workers=int(workers)):
                 client.following = "scale"
                 return [events.ScaleRequested(workers, origin)]
@@ -68,8 +73,16 @@ class Desk:
                 self._fail("reload", reason, detail)
             case actions.Report("scaling refused", reason=reason):
                 self._fail("scale", reason)
+            case actions.Report("upgrade failed" | "upgrade refused", reason=reason, detail=detail):
+                self._fail("upgrade", reason, detail)
             case actions.Exit():
                 self._answer("stop")
+
+    def note_successor(self, pid: int | None, has_control: bool) -> None:
+        """Answer those who waited for the successor: it serves."""
+        self._answer("upgrade", {"pid": pid})
+        if self._control is not None and has_control:
+            self._control.hand_over()
 
     def note_scale(self, workers: int) -> None:
         """Answer those who waited for the wanted number of workers: as many serve now, and no others."""
@@ -87,6 +100,14 @@ class Desk:
         for client in self._followers():
             if client.following == command:
                 client.fail(reason, detail)
+
+    def passed(self) -> PassedListener | None:
+        """Return the socket file that a successor is to have, if there is one."""
+        return self._control.passed() if self._control is not None else None
+
+    def take_over(self) -> bool:
+        """Accept clients where our predecessor did; return whether that was so."""
+        return self._control is not None and self._control.take_over()
 
     def deadline(self) -> float:
         """Return when `drop_late` has something to do."""

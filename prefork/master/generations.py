@@ -16,7 +16,8 @@ from prefork.config.settings import Settings
 from prefork.ipc.scoreboard import Scoreboard
 from prefork.policy.fleet import SLOTS, FleetSettings
 from prefork.system.inherited import Inherited
-from prefork.system.sockets import Listener, open_listeners, system_backlog_limit
+from prefork.system.sockets import Listener, open_listeners, share_listener, system_backlog_limit
+from prefork.system.succession import Estate, PassedListener, pass_of
 
 log = logging.getLogger("prefork.master")
 
@@ -58,11 +59,18 @@ class Generations:
         self._inherited = inherited
         self._living: dict[int, Generation] = {}
 
-    def prepare(self, number: int, loaded: Loaded) -> Generation:
-        """Bind what the settings add to the listeners there are. Raise ListenerError, with nothing left behind."""
+    def prepare(self, number: int, loaded: Loaded, passed: Sequence[PassedListener] = ()) -> Generation:
+        """Bind what the settings add to the listeners there are, or were passed by the master before us.
+
+        Raise ListenerError, with nothing left behind.
+        """
         opened: list[Listener] = []
         try:
-            listeners = [one for address in loaded.settings.bind for one in self._listeners_at(address, loaded, opened)]
+            listeners = [
+                one
+                for address in loaded.settings.bind
+                for one in self._listeners_at(address, loaded.settings.backlog, passed, opened)
+            ]
         except BaseException:
             _close(opened)
             raise
@@ -81,15 +89,37 @@ class Generations:
         """Return a generation if it still owns something."""
         return self._living.get(number) if number is not None else None
 
-    def _listeners_at(self, address: BindAddress, loaded: Loaded, opened: list[Listener]) -> list[Listener]:
+    def _listeners_at(
+        self, address: BindAddress, backlog: int, passed: Sequence[PassedListener], opened: list[Listener]
+    ) -> list[Listener]:
         held = [one for one in self.listeners() if one.address.place == address.place and not one.sealed]
         if held:
             if held[0].address != address:
                 problem = "listener not changed: it stays %s until the next start, though the settings say %s"
                 log.warning(problem, held[0].address, address)
             return held
-        opened += (fresh := open_listeners(address, loaded.settings.backlog, self._inherited))
+        shared = [share_listener(address, one.descriptor, backlog) for one in passed if one.place == address.place]
+        opened += (fresh := shared or open_listeners(address, backlog, self._inherited))
         return fresh
+
+    def take_over(self, passed: Sequence[PassedListener]) -> list[str]:
+        """Own what the master before us has owned; return the places of all that we serve."""
+        inodes = {one.place: one.inode for one in passed}
+        for listener in self.listeners():
+            if listener.address.place in inodes:
+                listener.take_over(inodes[listener.address.place])
+        return [listener.address.place for listener in self.listeners()]
+
+    def make_estate(self, channel: int, control: PassedListener | None) -> Estate:
+        """Describe what a successor gets: every listener that is not about to be closed."""
+        kept = [pass_of(listener) for listener in self.listeners() if not listener.sealed]
+        return Estate(channel, kept, list(self._inherited), control)
+
+    def hand_over(self, places: Collection[str]) -> None:
+        """Leave to a successor the listeners that it has taken over; the others are sealed and served by us."""
+        for listener in self.listeners():
+            if listener.address.place in places:
+                listener.hand_over()
 
     def listeners(self) -> list[Listener]:
         """Return every open listener of every generation, each once."""
@@ -105,8 +135,9 @@ class Generations:
         unserved = [(i, one) for i, one in enumerate(self._living[leaving].listeners) if id(one) not in kept]
         for _, listener in unserved:
             listener.seal()
-        # What waits in a socket of the service manager waits for the next start of the service.
-        return [index for index, listener in unserved if not (final and listener.address.kind == "systemd")]
+        # What waits in a socket of the service manager waits for the next start of the service; of a successor, for it.
+        waiting = [one.handed_over or (final and one.address.kind == "systemd") for _, one in unserved]
+        return [index for (index, _), waits in zip(unserved, waiting, strict=True) if not waits]
 
     def close_sealed(self, accepting: Collection[int]) -> None:
         """Close the sealed listeners of which no worker of the generations `accepting` takes connections any more."""

@@ -13,7 +13,7 @@ import platform
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from prefork import __version__, logs
 from prefork.config.load import Loaded
@@ -25,6 +25,7 @@ from prefork.master.desk import Desk
 from prefork.master.generations import Generations
 from prefork.master.perform import Performer
 from prefork.master.sources import SignalSource, Source, Sources
+from prefork.master.upgrade import Predecessor, Successor
 from prefork.master.watcher import Watcher
 from prefork.master.workers import Processes
 from prefork.policy import actions, events
@@ -41,14 +42,14 @@ log = logging.getLogger("prefork.master")
 _OLDEST_KERNEL = (5, 10)  # pidfd, child subreaper, close_range
 
 
-def run(loaded: Loaded) -> int:
+def run(loaded: Loaded, predecessor: Predecessor | None = None) -> int:
     """Serve until stopped; return the exit status. Raise PreforkError when it cannot begin."""
     _check_platform()
     logs.set_up(loaded.settings.log_level, loaded.settings.log_file)
     for warning in loaded.warnings:
         log.warning("%s", warning)
     try:
-        inherited = take_inherited()
+        inherited = take_inherited() if predecessor is None else predecessor.estate.inherited
     except ValueError as error:
         raise UsageError(f"cannot use inherited sockets: {error}") from error
     if inherited and not any(address.kind == "systemd" for address in loaded.settings.bind):
@@ -58,7 +59,7 @@ def run(loaded: Loaded) -> int:
         )
     set_title("master", loaded.settings.name)
     processes.become_subreaper()
-    with Master(loaded, inherited) as master:
+    with Master(loaded, inherited, predecessor) as master:
         master.start()
         master.serve_forever()
         return master.exit_code
@@ -75,7 +76,7 @@ def _check_platform() -> None:
 class Master(BaseServer):
     """Hears what happens, tells the supervisor, and has performed what it decides."""
 
-    def __init__(self, loaded: Loaded, inherited: list[Inherited]) -> None:
+    def __init__(self, loaded: Loaded, inherited: list[Inherited], predecessor: Predecessor | None = None) -> None:
         super().__init__(loaded.settings.name, _no_handler)
         settings = loaded.settings
         self.exit_code = 1
@@ -85,12 +86,24 @@ class Master(BaseServer):
         self._sources = Sources()
         self._generations = Generations(inherited)
         self._processes = Processes(self._sources)
+        self._predecessor = predecessor  # until it has been told how its upgrade ended
+        self._successor = Successor(self._sources, self._processes, self._note_taken_over)
         self._watcher = Watcher(settings, self._sources, self._processes) if settings.reload else None
         try:
-            first = self._generations.prepare(1, loaded)
+            first = self._generations.prepare(1, loaded, predecessor.estate.listeners if predecessor else ())
             self._supervisor = Supervisor(first.fleet_settings())
-            self._performer = Performer(loaded, self._supervisor, self._generations, self._processes)
-            self._desk = Desk(settings.control, self._sources, self._describe, self._reopen_logs)
+            self._performer = Performer(
+                loaded,
+                self._supervisor,
+                self._generations,
+                self._processes,
+                self._start_successor,
+                self._successor.end,
+            )
+            passed = predecessor.estate.control if predecessor else None
+            self._desk = Desk(settings.control, self._sources, self._describe, self._reopen_logs, passed)
+            if predecessor is not None:
+                predecessor.estate.close_listeners()
         except BaseException:
             self._close_owned()
             raise
@@ -161,6 +174,7 @@ class Master(BaseServer):
     def _close_owned(self) -> None:
         if self._watcher is not None:
             self._watcher.close()
+        self._successor.close()
         self._processes.end()
         self._generations.close()
         self._sources.close()
@@ -187,9 +201,31 @@ class Master(BaseServer):
         self._desk.tell(f"{headline}: {action.reason}")
         self._events.extend(self._performer.perform(action))
         self._desk.note(action)
+        if self._predecessor is not None:
+            self._tell_predecessor(self._predecessor, action)
         if isinstance(action, actions.Exit):
             self.exit_code = action.code
             self.shutdown()
+
+    # Succession: either end of it
+
+    def _start_successor(self) -> Iterable[Event]:
+        return self._successor.start(lambda channel: self._generations.make_estate(channel, self._desk.passed()))
+
+    def _note_taken_over(self, places: Sequence[str], has_control: bool) -> None:
+        self._generations.hand_over(places)
+        self._desk.note_successor(self._successor.pid, has_control)
+
+    def _tell_predecessor(self, predecessor: Predecessor, action: Action) -> None:
+        match action:
+            case actions.Report("ready"):
+                places = self._generations.take_over(predecessor.estate.listeners)
+                predecessor.tell_serving(places, self._desk.take_over())
+            case actions.Exit(code, reason, detail) if code:
+                predecessor.tell_failure(reason, detail)
+            case _:
+                return
+        self._predecessor = None
 
     def _reopen_logs(self) -> None:
         logs.reopen()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from prefork import logs
 from prefork.config.load import Loaded
@@ -24,12 +24,22 @@ log = logging.getLogger("prefork.master")
 class Performer:
     """The hands of the supervisor: forks, drains, kills, binds and closes. `tally` counts what happened."""
 
-    def __init__(self, loaded: Loaded, supervisor: Supervisor, generations: Generations, processes: Processes) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        supervisor: Supervisor,
+        generations: Generations,
+        processes: Processes,
+        start_successor: Callable[[], Iterable[Event]],
+        end_successor: Callable[[], None],
+    ) -> None:
         self._loaded = loaded  # read again by each reload
         self._control = loaded.settings.control
         self._supervisor = supervisor
         self._generations = generations
         self._processes = processes
+        self._start_successor = start_successor
+        self._end_successor = end_successor
         self.tally = {"restarts": 0, "reloads": 0, "reloads_failed": 0}
 
     def perform(self, action: Action) -> Iterable[Event]:
@@ -48,6 +58,10 @@ class Performer:
             case actions.ReleaseGeneration(generation):
                 self._processes.end_molds(generation)
                 self._generations.release(generation)
+            case actions.StartSuccessor():
+                return self._start_successor()
+            case actions.EndSuccessor():
+                self._end_successor()
             case actions.Report():
                 self._note_report(action)
         return ()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from signal import Signals as SignalNumber
 from typing import Protocol
 
-from prefork.policy.events import Event, ReloadRequested, ScaleChanged, StopRequested
+from prefork.policy.events import Event, ReloadRequested, ScaleChanged, StopRequested, UpgradeRequested
 from prefork.system.signals import Signals
 
 
@@ -81,11 +81,12 @@ HEEDED = (
     SignalNumber.SIGQUIT,
     SignalNumber.SIGHUP,
     SignalNumber.SIGUSR1,
+    SignalNumber.SIGUSR2,
     SignalNumber.SIGTTIN,
     SignalNumber.SIGTTOU,
     SignalNumber.SIGCHLD,
 )
-UNHEEDED = (SignalNumber.SIGUSR2, SignalNumber.SIGWINCH)
+UNHEEDED = (SignalNumber.SIGWINCH,)
 
 
 class SignalSource:
@@ -110,6 +111,8 @@ class SignalSource:
                     yield StopRequested(quick=True, origin=number.name)
                 case SignalNumber.SIGHUP:
                     yield ReloadRequested("SIGHUP")
+                case SignalNumber.SIGUSR2:
+                    yield UpgradeRequested("SIGUSR2")
                 case SignalNumber.SIGTTIN:
                     yield ScaleChanged(1, "SIGTTIN")
                 case SignalNumber.SIGTTOU:

@@ -7,11 +7,18 @@ import logging
 from prefork.policy import actions
 from prefork.policy.actions import Action
 
-_GRAVE = {"reload failed": logging.ERROR, "start failed": logging.ERROR}
+_GRAVE = {"reload failed": logging.ERROR, "start failed": logging.ERROR, "upgrade failed": logging.ERROR}
+_ALWAYS_THE_SAME: dict[type[Action], str] = {
+    actions.Spawn: "starting worker",
+    actions.Kill: "killing worker",
+    actions.StartSuccessor: "starting successor",
+    actions.EndSuccessor: "ending successor",
+}
 _NOTABLE = (
     "preloading unsafe",
     "reload refused",
     "scaling refused",
+    "upgrade refused",
     "worker lost",
     "short of workers",
     "worker survived kill",
@@ -38,20 +45,17 @@ def headline_of(action: Action) -> str:
             return f"preparing generation {generation}"
         case actions.StartMold(_, preload):
             return "starting mold" + (" that does not preload" if preload == "never" else "")
-        case actions.Spawn():
-            return "starting worker"
         case actions.Drain(_, 0):
             return "draining worker at once"
         case actions.Drain(_, seconds, final):
             return f"draining worker{' and its queue' if final else ''}, {seconds:g} s at most"
-        case actions.Kill():
-            return "killing worker"
         case actions.ReleaseGeneration(generation):
             return f"released generation {generation}"
         case actions.Report(subject):
             return subject
         case actions.Exit(code):
             return f"exiting with status {code}"
+    return _ALWAYS_THE_SAME[type(action)]
 
 
 def detail_of(action: Action) -> str:

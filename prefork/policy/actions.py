@@ -29,6 +29,9 @@ Subject = Literal[
     "short of workers",  # fewer than wanted, and the next attempt waits
     "enough workers",  # no longer short
     "worker survived kill",  # it did not go within kill_timeout and is killed again
+    "upgrade complete",  # the successor serves; a stop follows
+    "upgrade failed",  # the successor is given up; nothing has changed
+    "upgrade refused",
     "deadlines moved",  # the master itself was stopped or starved
 ]
 
@@ -92,6 +95,20 @@ class ReleaseGeneration:
 
 
 @dataclass(frozen=True, slots=True)
+class StartSuccessor:
+    """Start a new master that takes over the listeners. Answered by SuccessorReady or SuccessorFailed."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndSuccessor:
+    """Kill the new master if it is still there: it is given up."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     subject: Subject
     generation: int
@@ -109,7 +126,18 @@ class Exit:
     detail: str = ""
 
 
-Action = PrepareGeneration | StartMold | Spawn | Drain | Kill | ReleaseGeneration | Report | Exit
+Action = (
+    PrepareGeneration
+    | StartMold
+    | Spawn
+    | Drain
+    | Kill
+    | ReleaseGeneration
+    | StartSuccessor
+    | EndSuccessor
+    | Report
+    | Exit
+)
 
 
 def duration(seconds: float) -> str:

@@ -138,6 +138,24 @@ class StopRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class UpgradeRequested:
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class SuccessorReady:
+    """All workers of the new master serve."""
+
+
+@dataclass(frozen=True, slots=True)
+class SuccessorFailed:
+    """The new master could not be started, said that it cannot serve, or ended before it served."""
+
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class TimePassed:
     """Everything said before now has been heard, so that deadlines can be judged.
 
@@ -150,4 +168,5 @@ WorkerEvent = (
     WorkerReady | WorkerStoppedAccepting | WorkerFailed | WorkerExited | WorkerBroke | SpawnFailed | HeartbeatsRead
 )
 Request = StartRequested | ReloadRequested | ScaleRequested | ScaleChanged | StopRequested
-Event = Request | GenerationEvent | WorkerEvent | TimePassed
+UpgradeEvent = UpgradeRequested | SuccessorReady | SuccessorFailed
+Event = Request | GenerationEvent | WorkerEvent | UpgradeEvent | TimePassed

@@ -133,6 +133,16 @@ class Stop:
     killing: bool = False
 
 
+@dataclass(slots=True)
+class Upgrade:
+    """A new master is to take over. Passing the deadline means that it never served."""
+
+    origin: str
+    started: bool = False
+    deadline: float = math.inf
+    failure: Failure | None = None
+
+
 class Fleet:
     """All beliefs, and the questions that several rules ask about them."""
 
@@ -147,6 +157,7 @@ class Fleet:
         self.short = False  # reported, and not yet reported as over
         self.reload_asked: str | None = None
         self.stop: Stop | None = None
+        self.upgrade: Upgrade | None = None
         self.exited = False
         self.beats_read_at = -math.inf
         self.heard_until = -math.inf  # all that was said until then has been heard, so silence can be judged

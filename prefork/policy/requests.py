@@ -25,6 +25,9 @@ def _note_reload(fleet: Fleet, origin: str) -> None:
     if fleet.stop is not None:
         fleet.report("reload refused", fleet.current.number, f"{origin} asked, but we are stopping")
         return
+    if fleet.upgrade is not None:
+        fleet.report("reload refused", fleet.current.number, f"{origin} asked, but an upgrade is under way")
+        return
     if not fleet.served:
         fleet.report("reload postponed", fleet.current.number, f"{origin} asked, but nothing serves yet")
     fleet.reload_asked = origin

@@ -38,7 +38,7 @@ def begin_reload(fleet: Fleet, now: float) -> Iterator[Action]:
 def _lost_mold(fleet: Fleet, now: float) -> str | None:
     """Without its mold the current generation serves on, but cannot replace anybody."""
     failure = fleet.current.failure
-    if failure is None or fleet.candidate is not None or now < fleet.renewal.not_before:
+    if failure is None or fleet.candidate is not None or fleet.upgrade is not None or now < fleet.renewal.not_before:
         return None
     return failure.reason
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Literal
 
-from prefork.policy import events, health, rollout, staffing, stopping
+from prefork.policy import events, health, rollout, staffing, stopping, upgrade
 from prefork.policy.actions import Action, duration
 from prefork.policy.events import Event
 from prefork.policy.fleet import Fleet, FleetSettings, MoldState, ReloadOutcome, Worker, WorkerState, tell_news
@@ -31,6 +31,8 @@ RULES_OF_SERVING: tuple[Rule, ...] = (
     health.kill_broken,
     health.kill_overdue,
     health.give_up_late_molds,
+    upgrade.give_up_successor,
+    upgrade.start_successor,
     rollout.give_up_candidate,
     rollout.begin_reload,
     rollout.start_molds,
@@ -46,6 +48,7 @@ RULES_OF_SERVING: tuple[Rule, ...] = (
 )
 RULES_OF_STOPPING: tuple[Rule, ...] = (
     tell_news,
+    upgrade.give_up_successor,
     stopping.give_up_reload,
     stopping.kill_everyone,
     health.kill_broken,
@@ -119,6 +122,8 @@ class Supervisor:
             note_generation(self._fleet, event, self._now)
         elif isinstance(event, events.WorkerEvent):
             note_worker(self._fleet, event, self._now)
+        elif isinstance(event, events.UpgradeEvent):
+            upgrade.note_upgrade(self._fleet, event, self._now)
         else:
             self._fleet.heard_until = self._now
 
@@ -148,6 +153,8 @@ class Supervisor:
             worker.deadline += moved
         for generation in self._fleet.rising():
             generation.deadline += moved
+        if self._fleet.upgrade is not None:
+            self._fleet.upgrade.deadline += moved
         reason = f"the master did not run for {duration(late)}; nobody is blamed for that"
         self._fleet.report("deadlines moved", self._fleet.current.number, reason)
 
@@ -161,8 +168,10 @@ class Supervisor:
         for generation in fleet.rising():
             if generation.mold in (MoldState.UNPREPARED, MoldState.LOADING):
                 yield generation.deadline
+        if fleet.upgrade is not None:
+            yield fleet.upgrade.deadline
         yield from fleet.target.waiting(self._now).values()
-        if fleet.current.mold is MoldState.GONE and fleet.candidate is None:
+        if fleet.current.mold is MoldState.GONE and fleet.candidate is None and fleet.upgrade is None:
             yield fleet.renewal.not_before
         if fleet.on_trial is not None:
             yield from self._beats_due(fleet.on_trial.number, fleet.on_trial.settings.canary_time)

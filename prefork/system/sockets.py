@@ -47,6 +47,7 @@ class Listener:
     index: int = 0  # its place among the listeners of a generation
     inode: tuple[int, int] | None = None  # of the socket file that we made
     sealed: bool = field(default=False, init=False)
+    handed_over: bool = field(default=False, init=False)  # a new master serves it from now on
 
     @property
     def actual(self) -> str:
@@ -69,6 +70,16 @@ class Listener:
             self.socket.shutdown(socket.SHUT_RD)
         else:
             _attach_filter(self.socket, _DROP_NEW_CONNECTIONS)
+
+    def hand_over(self) -> None:
+        """Leave it to a new master: it is that one's to seal and to unlink."""
+        self.inherited = self.handed_over = True
+        self.inode = None
+
+    def take_over(self, inode: tuple[int, int] | None) -> None:
+        """Have it from the master before us, who leaves: from now on it is ours to seal and to unlink."""
+        self.inherited = self.address.kind in ("fd", "systemd")
+        self.inode = inode
 
     def close(self) -> None:
         """Close this process's descriptor of the listener."""
@@ -97,6 +108,17 @@ def open_listeners(address: BindAddress, backlog: int, inherited: Sequence[Inher
         return [Listener(address, _bind(address, backlog))]
     except (OSError, ValueError, KeyError) as error:
         raise ListenerError(f"cannot bind {address}: {_explain(error)}") from error
+
+
+def share_listener(address: BindAddress, descriptor: int, backlog: int) -> Listener:
+    """Listen beside the master before us, who owns it until `take_over`. Raise ListenerError."""
+    try:
+        shared = _adopt(descriptor)
+        if shared.type == socket.SOCK_STREAM and address.kind in ("tcp", "unix"):
+            shared.listen(address.backlog or backlog)  # what our settings say
+    except (OSError, ValueError) as error:
+        raise ListenerError(f"cannot take over {address}: {_explain(error)}") from error
+    return Listener(address, shared, inherited=True)
 
 
 def _bind(address: BindAddress, backlog: int) -> socket.socket:

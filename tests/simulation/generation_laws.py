@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 def check_prepare(record: Record, order: PrepareGeneration) -> None:
     require(order.generation > max(record.generations), "a generation's number is never used twice")
     require(not record.stopping, "nothing is started while we stop")
+    require(not record.successor, "no reload begins while a successor is waited for")
     undecided = [each for each in record.generations.values() if each.outcome == ""]
     require(not undecided, "one reload at a time")
     record.generations[order.generation] = KnownGeneration()

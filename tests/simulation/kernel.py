@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from prefork.policy import events
+from prefork.policy import actions, events
 from prefork.policy.fleet import FleetSettings
 from tests.simulation.processes import Mold, Process
 from tests.simulation.timeline import Timeline
@@ -38,6 +38,8 @@ class Odds:
     preparation_failure: float = 0.0
     new_worker_count: float = 0.0
     unsound_generation: float = 0.0
+    successor_failure: float = 0.0
+    successor_hang: float = 0.0
 
 
 class Kernel(Timeline):
@@ -49,7 +51,22 @@ class Kernel(Timeline):
         self.settings = {1: settings}
         self.processes: dict[int, Process] = {}
         self.molds: dict[int, Mold] = {}
+        self.successors = 0  # how many were started
+        self.ended_successors: set[int] = set()
         self.unsound: set[int] = {1} if self.happens(odds.unsound_generation / 2) else set()
+
+    def obey_upgrade(self, order: actions.StartSuccessor | actions.EndSuccessor) -> None:
+        if isinstance(order, actions.EndSuccessor):
+            self.ended_successors.add(self.successors)
+            self.at(self.rng.random() * 0.01, lambda: self.tell(events.SuccessorFailed("killed by SIGKILL")))
+            return
+        self.successors += 1
+        number, delay = self.successors, self.rng.random() ** 2 * 3
+        if self.happens(self.odds.successor_hang):
+            return
+        failed = events.SuccessorFailed("exit status 3")
+        said = failed if self.happens(self.odds.successor_failure) else events.SuccessorReady()
+        self.at(delay, lambda: self.tell(said) if number not in self.ended_successors else None)
 
     def happens(self, probability: float) -> bool:
         return self.storming and self.rng.random() < probability

@@ -68,6 +68,7 @@ class Record:
         self.start_failed = False
         self.stop_asked_at = math.inf
         self.urgency = 0  # of the stop: 1 is quick, 2 is at once
+        self.successor = ""  # then "starting"; and "serves" when it has said so, or "" again when it is given up
         self.scaled_at = -math.inf  # to ask for another number ends the waits
 
     @property
@@ -87,6 +88,9 @@ class Record:
                 self._hear_scaling(workers, now)
             case events.ScaleChanged(by):
                 self._hear_scaling(self.wanted + by, now)
+            case events.SuccessorReady() if self.successor == "starting" and not self.stopping:
+                self.successor = "serves"
+                self.stop_asked_at = now
             case events.StopRequested(quick):
                 self.urgency += quick or (self.stopping and self.urgency == 0)
                 self.stop_asked_at = min(self.stop_asked_at, now)

@@ -84,6 +84,8 @@ class Storm:
                 plan(rng.random() * self.length)
         if rng.random() < 0.3:
             self._plan_stops(rng.random() * self.length)
+        if rng.random() < 0.3:
+            self._plan_upgrades(rng.random() * self.length)
 
     def _plan_reloads(self, start: float) -> None:
         for _ in range(self.rng.choice((1, 1, 1, 2, 5, 12))):
@@ -115,6 +117,11 @@ class Storm:
         for _ in range(self.rng.choice((1, 1, 2, 3))):
             request = events.StopRequested(self.rng.random() < 0.3, "a signal")
             self.world.in_storm(start, lambda request=request: self.world.tell(request))  # type: ignore[misc]
+            start += self.rng.random() ** 2 * 3
+
+    def _plan_upgrades(self, start: float) -> None:
+        for _ in range(self.rng.choice((1, 1, 2))):
+            self.world.in_storm(start, lambda: self.world.tell(events.UpgradeRequested("SIGUSR2")))
             start += self.rng.random() ** 2 * 3
 
     def _kill_someone(self) -> None:
@@ -153,6 +160,7 @@ class Storm:
             events.MoldUnsafe(generation, "a thread is alive"),
             events.MoldExited(generation, "exited with code 1"),
             events.StartRequested(),
+            *([] if self.world.watch.record.successor else [events.SuccessorFailed("exit status 1")]),
         ]
         self.world.tell(self.rng.choice(stale))
 
@@ -175,6 +183,7 @@ class Storm:
         mold = self.world.molds.get(supervisor.generation)
         return (
             self.world.unheard == 0
+            and self.world.watch.record.successor == ""
             and supervisor.state == "serving"
             and supervisor.ready
             and len(alive) == len(supervisor.workers()) == supervisor.wanted

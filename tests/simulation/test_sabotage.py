@@ -161,7 +161,12 @@ def replace_while_stopping(patch: pytest.MonkeyPatch) -> None:
 
 
 def release_what_is_superseded_at_once(patch: pytest.MonkeyPatch) -> None:
+    original = rollout.release_generations
+
     def release(fleet: Fleet, now: float) -> Iterator[Action]:
+        if fleet.stop is not None:
+            yield from original(fleet, now)
+            return
         for generation in [each for each in fleet.generations.values() if each not in fleet.rising()]:
             if generation.mold is not MoldState.GONE:
                 generation.mold = MoldState.GONE

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from prefork.policy import actions, events
 from prefork.policy.fleet import WorkerState
-from tests.simulation import generation_laws, worker_laws
+from tests.simulation import generation_laws, upgrade_laws, worker_laws
 from tests.simulation.record import Record, require
 
 if TYPE_CHECKING:
@@ -46,11 +46,13 @@ class Watch:
                 worker_laws.check_kill(self.world, self.record, number)
             case actions.ReleaseGeneration():
                 generation_laws.check_release(self.record, action)
+            case actions.StartSuccessor() | actions.EndSuccessor():
+                upgrade_laws.check_successor(self.record, action)
             case actions.Report():
                 generation_laws.check_report(self.world, self.record, action)
             case actions.Exit():
                 generation_laws.check_exit(self.record, action)
-                self.exited = True
+        self.exited = isinstance(action, actions.Exit)
 
     def handled(self, event: events.Event, orders: Sequence[actions.Action]) -> None:
         """Check what must hold after each event, once everything ordered because of it is known."""
@@ -91,6 +93,10 @@ class Watch:
     def _check_beliefs(self) -> None:
         supervisor, record = self.world.supervisor, self.record
         require(supervisor.generation == record.current, "the current generation changes with its report")
+        believed = supervisor._fleet.upgrade is not None
+        require(
+            believed == (record.successor == "starting"), "a successor is waited for until it serves or is given up"
+        )
         for generation in record.generations.values():
             require(not generation.doomed or generation.outcome != "" or record.stopping, "a failure ends a reload")
         for worker in supervisor.workers():

@@ -72,7 +72,7 @@ def check_drain(world: World, record: Record, drain: Drain) -> None:
 def _check_final_drain(world: World, record: Record, drain: Drain, was_ready: bool) -> None:
     require(drain.final, "a stop drains the queue as well")
     require(drain.seconds == 0 or not record.urgency, "quick means quick")
-    delay = 0.0 if record.urgency else world.settings[record.current].drain_delay
+    delay = 0.0 if record.urgency or record.successor == "serves" else world.settings[record.current].drain_delay
     require(not was_ready or world.now >= record.stop_asked_at + delay - SOON, "the drain delay is served")
 
 

@@ -102,5 +102,7 @@ class World(Kernel):
                 self.kill(self.processes[number])
             case actions.ReleaseGeneration(number):
                 self.end_mold(number)
+            case actions.StartSuccessor() | actions.EndSuccessor():
+                self.obey_upgrade(action)
             case actions.Exit(code):
                 self.exit_code = code

@@ -1,0 +1,133 @@
+"""The two ends of an upgrade: the successor as this master knows it, and the predecessor as its successor knows it.
+
+They share a channel: the successor says that it serves, and what it took over, or why it cannot. Until then neither
+relies on the other; a successor whose predecessor is killed meanwhile simply goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterable, Sequence
+
+from prefork.ipc import messages
+from prefork.ipc.channel import Channel, ChannelBroken, make_pair
+from prefork.master.sources import Sources
+from prefork.master.workers import Processes
+from prefork.policy import events
+from prefork.policy.events import Event
+from prefork.system import processes
+from prefork.system.succession import Estate, become_successor
+
+log = logging.getLogger("prefork.master")
+
+TakenOver = Callable[[Sequence[str], bool], object]
+"""Called with the places of the listeners that the successor serves, and whether it has the control file."""
+
+
+class Successor:
+    """Starts a new master and hears it. A source of the old one while there is one."""
+
+    def __init__(self, sources: Sources, children: Processes, taken_over: TakenOver) -> None:
+        self._sources = sources
+        self._children = children
+        self._taken_over = taken_over
+        self._channel: Channel[messages.FromSuccessor] | None = None
+        self.pid: int | None = None  # while it is our child and may be given up
+
+    def start(self, make_estate: Callable[[int], Estate]) -> Iterable[Event]:
+        """Fork it; `make_estate` is given its end of the channel. What cannot be started has failed at once."""
+        if os.getpid() == 1:
+            return [events.SuccessorFailed("the master is process 1: all other processes would end with it")]
+        ours, theirs = make_pair()
+        try:
+            self.pid = processes.fork(lambda: _be_successor(theirs, make_estate(theirs.fileno())))
+        except OSError as error:
+            ours.close()
+            return [events.SuccessorFailed(f"cannot fork: {(error.strerror or str(error)).lower()}")]
+        finally:
+            theirs.close()
+        self._channel = Channel(ours, messages.from_successor)
+        self._sources.add(self)
+        self._children.follow_helper(self.pid, self._gone)
+        return ()
+
+    def fileno(self) -> int:
+        """Our end of the channel."""
+        return -1 if self._channel is None else self._channel.fileno()
+
+    def events(self) -> Iterable[Event]:
+        """Translate what the successor said. The end of its channel is no event: its death is."""
+        if self._channel is None:
+            return
+        try:
+            received = self._channel.receive()
+        except ChannelBroken as error:
+            self._sources.remove(self)
+            yield events.SuccessorFailed(f"it {error}")
+            return
+        for message in received:
+            match message:
+                case messages.Serves(places, has_control):
+                    self._taken_over(places, has_control)
+                    yield events.SuccessorReady()
+                case messages.Failed(reason, detail):
+                    yield events.SuccessorFailed(reason, detail)
+        if self._channel.closed_by_peer:
+            self._sources.remove(self)
+
+    def _gone(self, how: str) -> Iterable[Event]:
+        """Forget a reaped successor, after its last words."""
+        yield from self.events()
+        self._forget()
+        yield events.SuccessorFailed(f"it ended before it served: {how}")
+
+    def end(self) -> None:
+        """Kill it if it lives; it is reaped like every child."""
+        if self.pid is not None:
+            processes.kill_child(self.pid)
+
+    def close(self) -> None:
+        """Let go of it, alive or not, at the end of the master."""
+        self._forget()
+
+    def _forget(self) -> None:
+        self.pid = None
+        if self._channel is not None:
+            self._sources.remove(self)
+            self._channel.close()
+            self._channel = None
+
+
+class Predecessor:
+    """Whose estate this master has taken over. Tells it once how that went; the listeners are ours in any case."""
+
+    def __init__(self, estate: Estate) -> None:
+        self.estate = estate
+        self._channel = Channel(socket.socket(fileno=estate.channel), messages.from_successor)
+
+    def tell_serving(self, places: Sequence[str], has_control: bool) -> None:
+        """Say that it can leave."""
+        self._tell(messages.Serves(list(places), has_control))
+
+    def tell_failure(self, reason: str, detail: str) -> None:
+        """Say why it has to go on."""
+        self._tell(messages.Failed(messages.shorten(reason), messages.shorten(detail)))
+
+    def _tell(self, message: messages.FromSuccessor) -> None:
+        try:
+            self._channel.send(message)
+        except ChannelBroken as error:
+            log.debug("the predecessor is gone: %s", error)
+        self._channel.close()
+
+
+def _be_successor(end: socket.socket, estate: Estate) -> int:
+    """Become the successor; runs in the forked child. Signals stay blocked until it has installed its own."""
+    try:
+        become_successor(estate)
+    except OSError as error:
+        reason = f"cannot be started: {(error.strerror or str(error)).lower()}"
+        Channel(end, messages.from_successor).send(messages.Failed(reason, ""))
+    return 1

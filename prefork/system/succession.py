@@ -1,0 +1,86 @@
+"""What a master leaves to its successor across exec(2): open descriptors, and one variable that says what they are.
+
+The descriptors keep their numbers. The variable is taken out of the environment at once, so that no other process can
+take them for its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass, field
+from typing import NoReturn
+
+from prefork.system.inherited import Inherited
+from prefork.system.sockets import Listener
+
+VARIABLE = "PREFORK_SUCCESSION"
+
+
+@dataclass(frozen=True, slots=True)
+class PassedListener:
+    """A listener by its place: `tcp://0.0.0.0:9999`; with the inode of its socket file if we made one."""
+
+    descriptor: int
+    place: str
+    inode: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Estate:
+    """All that is passed on. `channel` is the successor's end of a pair of SOCK_SEQPACKET sockets."""
+
+    channel: int
+    listeners: list[PassedListener] = field(default_factory=list)
+    inherited: list[Inherited] = field(default_factory=list)
+    control: PassedListener | None = None
+
+    def descriptors(self) -> list[int]:
+        """Return the number of everything that has to stay open."""
+        return [self.channel, *self._listening(), *(one.descriptor for one in self.inherited)]
+
+    def close_listeners(self) -> None:
+        """Close what was passed on once copies have been taken: the rest of it is not ours."""
+        for descriptor in self._listening():
+            os.close(descriptor)
+
+    def _listening(self) -> list[int]:
+        return [one.descriptor for one in (*self.listeners, self.control) if one is not None]
+
+
+def pass_of(listener: Listener) -> PassedListener:
+    """Describe a listener for whoever takes it over."""
+    return PassedListener(listener.socket.fileno(), listener.address.place, listener.inode)
+
+
+def become_successor(estate: Estate) -> NoReturn:
+    """Run the command that started this process anew, with the estate. For a forked child. Raise OSError."""
+    for descriptor in estate.descriptors():
+        os.set_inheritable(descriptor, True)
+    words = [sys.executable, *sys.orig_argv[1:]]
+    os.execve(words[0], words, {**os.environ, VARIABLE: json.dumps(asdict(estate))})
+
+
+def take_estate() -> Estate | None:
+    """Return what a predecessor has left to this process, closed on exec from now on; None without one."""
+    text = os.environ.pop(VARIABLE, "")
+    if not text:
+        return None
+    said = json.loads(text)
+    estate = Estate(
+        channel=said["channel"],
+        listeners=[_read_passed(one) for one in said["listeners"]],
+        inherited=[Inherited(**one) for one in said["inherited"]],
+        control=_read_passed(said["control"]) if said["control"] else None,
+    )
+    for descriptor in estate.descriptors():
+        os.set_inheritable(descriptor, False)
+    return estate
+
+
+def _read_passed(said: dict[str, object]) -> PassedListener:
+    descriptor, place, inode = said["descriptor"], said["place"], said["inode"]
+    assert isinstance(descriptor, int)
+    assert isinstance(place, str)
+    return PassedListener(descriptor, place, (inode[0], inode[1]) if isinstance(inode, list) else None)
