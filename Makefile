@@ -25,7 +25,7 @@ help:
 	@echo 'make check    what must hold before a commit: format, lint, types, every test'
 	@echo 'make flakes   the tests with real processes, N=$(N) times beside a busy loop'
 	@echo 'make storms   the simulation with STORMS=$(STORMS) seeds'
-	@echo 'make bench    what a server and a connection cost, beside the standard library'
+	@echo 'make bench    what a server and a connection cost, beside the peers (takes 20 minutes)'
 	@echo 'make format   let ruff write the code its way'
 	@echo 'make clean    remove environments, caches and built files'
 	@echo 'VENV=.venv-3.13 PYTHON=python3.13 choose another environment and interpreter.'
@@ -61,8 +61,12 @@ storms: $(VENV)/tools
 	$(PYTEST) -n 2 tests/simulation/test_storms.py --storms $(STORMS)
 
 bench: $(VENV)/tools
+	tests/bench/setup
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python -m tests.bench.footprint
 	$(BIN)/python -m tests.bench.connections
+	$(BIN)/python -m tests.bench.datagrams
+	$(BIN)/python -m tests.bench.http
 
 format: $(VENV)/tools
 	$(BIN)/ruff format .

@@ -1,89 +1,139 @@
-"""What a connection costs: server CPU per request, and requests a second, with redis-benchmark as the client.
+"""What a connection costs, beside the peers: redis-benchmark asks each server for a PONG, over and over.
 
-    python -m tests.bench.connections [REQUESTS]
+    python -m tests.bench.connections [--requests N] [--rounds N] [--only TEXT] [--json FILE] [--svg FILE]
 
-The client is usually the bottleneck, and machines are noisy: compare the rows of one run, not two runs.
+Each round goes through all servers, in another order each time; what is printed are medians over the rounds, with the
+smallest and the largest beside them. Machines are shared and noisy: compare the rows of one run, not two runs. The
+client runs on the same cores, and is usually the bottleneck: server CPU per request says more than requests a second.
 """
 
-import shutil
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import psutil
+from tests.bench import plot
+from tests.bench.contenders import CONTENDERS, Contender, able
 
-from prefork import testing
-from tests.support.addresses import host_and_port
-
-ALONE = """
-import socketserver
-from tests.bench.pong import PongHandler
-class Server(socketserver.ThreadingTCPServer):
-    request_queue_size = 1024
-    daemon_threads = True
-with Server(("127.0.0.1", 0), PongHandler) as server:
-    print(server.server_address[1], flush=True)
-    server.serve_forever()
-"""
-LOADS = {"a connection per request": ["-k", "0"], "kept connections": []}
+LOADS = {"new": ["-k", "0"], "kept": []}
+TITLES = {"new": "a new connection for each request", "kept": "kept connections"}
+PERCENTILES = (50.0, 99.0, 99.9)
+_BELOW = re.compile(r"^([\d.]+)% <= ([\d.]+) milliseconds \(cumulative count (\d+)\)$", re.MULTILINE)
 
 
-@dataclass
-class Running:
-    port: int
-    pids: list[int]
+@dataclass(frozen=True)
+class Figures:
+    """One round of one server under one load."""
 
-    def cpu(self) -> float:
-        times = [psutil.Process(pid).cpu_times() for pid in self.pids]
-        return sum(time.user + time.system for time in times)
-
-
-@contextmanager
-def standard_library() -> Iterator[Running]:
-    root = Path(__file__).resolve().parent.parent.parent
-    with subprocess.Popen([sys.executable, "-c", ALONE], stdout=subprocess.PIPE, text=True, cwd=root) as process:
-        assert process.stdout is not None
-        yield Running(int(process.stdout.readline()), [process.pid])
-        process.kill()
+    cpu_us: float  # of all its processes, user and system, for each request
+    rate: float  # requests a second
+    p50_ms: float
+    p99_ms: float
+    p999_ms: float
+    memory_mb: float
 
 
-@contextmanager
-def ours(workers: int) -> Iterator[Running]:
-    with testing.serve("tests.bench.pong:PongHandler", workers=workers) as server:
-        _, port = host_and_port(server)
-        yield Running(port, [server.pid, *(worker["pid"] for worker in server.workers())])
+class ClientFailed(Exception):
+    """The client did not get all its answers: there is nothing to compare."""
 
 
-def load(server: Running, requests: int, options: list[str]) -> tuple[float, float]:
-    """Requests a second, and microseconds of CPU per request."""
-    command = ["redis-benchmark", "-p", str(server.port), "-c", "50", "-t", "ping_inline", "--csv", *options]
-    subprocess.run([*command, "-n", str(requests // 10)], capture_output=True, check=True)
-    before = server.cpu()
-    done = subprocess.run([*command, "-n", str(requests)], capture_output=True, check=True, text=True)
-    rate = float(done.stdout.splitlines()[-1].split(",")[1].strip('"'))
-    return rate, (server.cpu() - before) / requests * 1e6
+def measure(contender: Contender, load: str, requests: int) -> Figures:
+    with contender.start() as server:
+        ask(server.port, requests // 10, LOADS[load])
+        before = server.cpu()
+        report = ask(server.port, requests, LOADS[load])
+        cpu = server.cpu() - before
+        memory = server.memory()
+    found = re.search(r"throughput summary: ([\d.]+) requests per second", report)
+    assert found is not None, report
+    latencies = [(float(percent), float(ms)) for percent, ms, _ in _BELOW.findall(report)]
+    p50, p99, p999 = (next(ms for percent, ms in latencies if percent >= wanted) for wanted in PERCENTILES)
+    return Figures(cpu / requests * 1e6, float(found[1]), p50, p99, p999, memory / 1e6)
 
 
-def main(requests: int) -> int:
-    if shutil.which("redis-benchmark") is None:
-        print("redis-benchmark is not installed (tests/setup installs it)")
-        return 1
-    servers: dict[str, Callable[[], AbstractContextManager[Running]]] = {
-        "socketserver.ThreadingTCPServer": standard_library,
-        "prefork, 1 worker": lambda: ours(1),
-        "prefork, 2 workers": lambda: ours(2),
-    }
-    for kind, options in LOADS.items():
-        print(f"\n{kind:34} requests/s   CPU us/request")
-        for name, serving in servers.items():
-            with serving() as server:
-                rate, cpu = load(server, requests, options)
-            print(f"{name:34} {rate:10.0f} {cpu:16.1f}", flush=True)
+def ask(port: int, requests: int, options: list[str]) -> str:
+    """Have redis-benchmark ask so often; return its report. Raise ClientFailed unless every request was answered."""
+    command = ["redis-benchmark", "-p", str(port), "-c", "50", "-n", str(requests), "-t", "ping_inline"]
+    done = subprocess.run([*command, "--precision", "3", *options], capture_output=True, text=True, check=False)
+    report = done.stdout.replace("\r", "\n")
+    complaints = [line for line in done.stderr.splitlines() if line and not line.startswith("WARNING: ")]
+    answered = [int(count) for _, _, count in _BELOW.findall(report)]
+    if done.returncode or complaints or not answered or max(answered) != requests or "Error" in report:
+        got = f"{max(answered, default=0)} of {requests} answered"
+        raise ClientFailed(f"redis-benchmark: status {done.returncode}, {got}\n{done.stderr}")
+    return report
+
+
+def run(contenders: list[Contender], requests: int, rounds: int) -> dict[str, dict[str, list[Figures]]]:
+    """Return every figure by load and server."""
+    found: dict[str, dict[str, list[Figures]]] = {load: {one.name: [] for one in contenders} for load in LOADS}
+    for number in range(rounds):
+        turn = number % len(contenders)
+        for contender in contenders[turn:] + contenders[:turn]:
+            for load in LOADS:
+                print(f"round {number + 1} of {rounds}: {contender.name}, {TITLES[load]}", file=sys.stderr, flush=True)
+                found[load][contender.name].append(measure(contender, load, requests))
+    return found
+
+
+def table(title: str, rows: dict[str, list[Figures]]) -> list[str]:
+    lines = [
+        f"{title}:",
+        "",
+        "| server | CPU us/request | (min-max) | requests/s | p50 ms | p99 ms | p99.9 ms | memory MB |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, figures in rows.items():
+        cpu = [one.cpu_us for one in figures]
+        middle = [
+            statistics.median(getattr(one, field) for one in figures)
+            for field in ("rate", "p50_ms", "p99_ms", "p999_ms", "memory_mb")
+        ]
+        cells = f"{middle[0]:.0f} | {middle[1]:.2f} | {middle[2]:.2f} | {middle[3]:.2f} | {middle[4]:.0f}"
+        lines.append(f"| {name} | {statistics.median(cpu):.1f} | {min(cpu):.1f}-{max(cpu):.1f} | {cells} |")
+    return [*lines, ""]
+
+
+def machine() -> str:
+    return f"{os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="What a connection costs, beside the peers.")
+    parser.add_argument("--requests", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default="", help="only servers whose name contains this")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--svg", type=Path, help="a plot of the CPU per request")
+    asked = parser.parse_args()
+    contenders = [one for one in able(CONTENDERS) if asked.only in one.name]
+    found = run(contenders, asked.requests, asked.rounds)
+    print(f"{machine()}; {asked.requests} requests, medians of {asked.rounds} rounds\n")
+    for load, rows in found.items():
+        print("\n".join(table(TITLES[load], rows)))
+    if asked.json:
+        plain = {
+            load: {name: [asdict(one) for one in each] for name, each in rows.items()} for load, rows in found.items()
+        }
+        asked.json.write_text(
+            json.dumps({"machine": machine(), "requests": asked.requests, "figures": plain}, indent=1)
+        )
+    if asked.svg:
+        medians = {
+            TITLES[load]: {name: statistics.median(one.cpu_us for one in each) for name, each in rows.items()}
+            for load, rows in found.items()
+        }
+        asked.svg.write_text(plot.bars("server CPU for each request, microseconds", machine(), medians))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 20_000))
+    sys.exit(main())

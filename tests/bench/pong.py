@@ -7,3 +7,9 @@ class PongHandler(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         while data := self.request.recv(4096):
             self.request.sendall(b"+PONG\r\n" * data.count(b"\n"))
+
+
+class StreamPongHandler(socketserver.StreamRequestHandler):
+    def handle(self) -> None:
+        while self.rfile.readline():
+            self.wfile.write(b"+PONG\r\n")
