@@ -54,14 +54,19 @@ def measure(contender: Contender, load: str, requests: int) -> Figures:
         memory = server.memory()
     found = re.search(r"throughput summary: ([\d.]+) requests per second", report)
     assert found is not None, report
-    latencies = [(float(percent), float(ms)) for percent, ms, _ in _BELOW.findall(report)]
-    p50, p99, p999 = (next(ms for percent, ms in latencies if percent >= wanted) for wanted in PERCENTILES)
+    p50, p99, p999 = percentiles_of(report)
     return Figures(cpu / requests * 1e6, float(found[1]), p50, p99, p999, memory / 1e6)
 
 
-def ask(port: int, requests: int, options: list[str]) -> str:
+def percentiles_of(report: str) -> list[float]:
+    """Return the milliseconds within which so many per cent of the requests were answered."""
+    latencies = [(float(percent), float(ms)) for percent, ms, _ in _BELOW.findall(report)]
+    return [next(ms for percent, ms in latencies if percent >= wanted) for wanted in PERCENTILES]
+
+
+def ask(port: int, requests: int, options: list[str], clients: int = 50) -> str:
     """Have redis-benchmark ask so often; return its report. Raise ClientFailed unless every request was answered."""
-    command = ["redis-benchmark", "-p", str(port), "-c", "50", "-n", str(requests), "-t", "ping_inline"]
+    command = ["redis-benchmark", "-p", str(port), "-c", str(clients), "-n", str(requests), "-t", "ping_inline"]
     done = subprocess.run([*command, "--precision", "3", *options], capture_output=True, text=True, check=False)
     report = done.stdout.replace("\r", "\n")
     complaints = [line for line in done.stderr.splitlines() if line and not line.startswith("WARNING: ")]

@@ -1,0 +1,63 @@
+"""Short requests while a reload is asked for every 100 ms: how many fail, and what it costs those that wait.
+
+    python -m tests.bench.reloads [--requests N] [--every SECONDS]
+
+The client is redis-benchmark with 10 connections at a time, each for one request. It ends at the first that fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prefork import testing
+from tests.bench.connections import PERCENTILES, ask, machine, percentiles_of
+from tests.support.addresses import host_and_port
+
+
+@contextmanager
+def reloading(server: testing.Server, every: float) -> Iterator[list[float]]:
+    """Ask for a reload again and again during the block; the list gets the time of each."""
+    over, asked = threading.Event(), list[float]()
+
+    def ask_for_reloads() -> None:
+        while not over.wait(every):
+            server.signal(signal.SIGHUP)
+            asked.append(time.monotonic())
+
+    thread = threading.Thread(target=ask_for_reloads)
+    thread.start()
+    try:
+        yield asked
+    finally:
+        over.set()
+        thread.join()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Short requests while reloads are asked for.")
+    parser.add_argument("--requests", type=int, default=100_000)
+    parser.add_argument("--every", type=float, default=0.1)
+    asked = parser.parse_args()
+    with testing.serve("tests.bench.pong:PongHandler", workers=2, canary_time=0) as server:
+        port = host_and_port(server)[1]
+        calm = percentiles_of(ask(port, asked.requests // 10, ["-k", "0"], clients=10))
+        with reloading(server, asked.every) as times:
+            under_reloads = percentiles_of(ask(port, asked.requests, ["-k", "0"], clients=10))
+        totals = server.status()["totals"]
+    print(
+        f"{machine()}; {asked.requests} requests, 0 failed, "
+        f"{len(times)} reloads asked for, {totals['reloads']} completed"
+    )
+    for percent, before, during in zip(PERCENTILES, calm, under_reloads, strict=True):
+        print(f"p{percent:g}: {before:.2f} ms without, {during:.2f} ms with reloads")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
