@@ -26,14 +26,14 @@ _FORMS = {
     "systemd": "systemd: or systemd:NAME",
 }
 _QUERY_KEYS = {  # which per-listener options make sense for which kind
-    "tcp": ("backlog", "ipv6only"),
+    "tcp": ("backlog", "ipv6only", "keepalive", "user_timeout", "nodelay"),
     "udp": ("ipv6only",),
     "unix": ("backlog", "mode", "owner", "group"),
     "unixgram": ("mode", "owner", "group"),
     "fd": (),
     "systemd": (),
 }
-_ALL_QUERY_KEYS = ("backlog", "mode", "owner", "group", "ipv6only")
+_ALL_QUERY_KEYS = ("backlog", "mode", "owner", "group", "ipv6only", "keepalive", "user_timeout", "nodelay")
 MOST_PATH_BYTES = 107  # unix(7): sun_path holds 108 bytes with its NUL, or with the NUL before an abstract name
 _LONGEST_PEER = 200
 
@@ -55,6 +55,11 @@ class BindAddress:
     owner: str | None = None
     group: str | None = None
     ipv6only: bool | None = None
+    keepalive: int | None = None
+    """Seconds after which a peer that does not answer is given up, although nothing is sent."""
+    user_timeout: int | None = None
+    """Seconds after which a peer that does not acknowledge what was sent is given up."""
+    nodelay: bool | None = None
 
     def __str__(self) -> str:
         return self.place + self._query()
@@ -78,7 +83,10 @@ class BindAddress:
             "mode": None if self.mode is None else f"{self.mode:04o}",
             "owner": None if self.owner is None else quote(self.owner),
             "group": None if self.group is None else quote(self.group),
-            "ipv6only": None if self.ipv6only is None else ("on" if self.ipv6only else "off"),
+            "ipv6only": _switch(self.ipv6only),
+            "keepalive": None if self.keepalive is None else str(self.keepalive),
+            "user_timeout": None if self.user_timeout is None else str(self.user_timeout),
+            "nodelay": _switch(self.nodelay),
         }
         text = "&".join(f"{key}={value}" for key, value in given.items() if value is not None)
         return f"?{text}" if text else ""
@@ -202,7 +210,10 @@ def _with_options(address: BindAddress, query: str) -> BindAddress:
     readers: dict[str, Callable[[str], object]] = {
         "backlog": lambda value: _read_number("a backlog", value, 1, 2**31 - 1),
         "mode": _read_mode,
-        "ipv6only": _read_switch,
+        "ipv6only": lambda value: _read_switch("ipv6only", value),
+        "keepalive": lambda value: _read_number("a number of seconds", value, 2, 32767),
+        "user_timeout": lambda value: _read_number("a number of seconds", value, 1, 32767),
+        "nodelay": lambda value: _read_switch("nodelay", value),
     }
     given: dict[str, Any] = {key: readers.get(key, str)(value) for key, value in _split_query(address, query).items()}
     return replace(address, **given)
@@ -242,10 +253,14 @@ def _read_mode(value: str) -> int:
     return int(value, 8)
 
 
-def _read_switch(value: str) -> bool:
+def _read_switch(key: str, value: str) -> bool:
     if value not in ("on", "off"):
-        raise ValueError(f"ipv6only must be on or off, not {value!r}")
+        raise ValueError(f"{key} must be on or off, not {value!r}")
     return value == "on"
+
+
+def _switch(value: bool | None) -> str | None:
+    return None if value is None else ("on" if value else "off")
 
 
 def _bracketed(host: str) -> str:

@@ -130,6 +130,8 @@ def _bind(address: BindAddress, backlog: int) -> socket.socket:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1 if address.ipv6only else 0)
+        if address.kind == "tcp":
+            _set_tcp_options(bound, address)
         bound.bind(where)
         if kind == socket.SOCK_STREAM:
             bound.listen(address.backlog or backlog)
@@ -138,6 +140,20 @@ def _bind(address: BindAddress, backlog: int) -> socket.socket:
         bound.close()
         raise
     return bound
+
+
+def _set_tcp_options(bound: socket.socket, address: BindAddress) -> None:
+    """Set what accepted connections inherit from their listener (tcp(7))."""
+    if address.keepalive is not None:
+        # Silent for half of the time, then asked three times in the other half.
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, address.keepalive // 2))
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, address.keepalive // 6))
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+    if address.user_timeout is not None:
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * address.user_timeout)
+    if address.nodelay is not None:
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, address.nodelay)
 
 
 def _resolve(address: BindAddress) -> tuple[socket.AddressFamily, tuple[object, ...] | str]:

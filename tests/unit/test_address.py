@@ -83,6 +83,10 @@ def test_an_address_is_read(text: str, address: BindAddress) -> None:
         ("unix:/a?mode=0999", "write it in octal"),
         ("unix:/a?mode=4777", "write it in octal"),
         ("tcp://[::]:1?ipv6only=maybe", "ipv6only must be on or off"),
+        ("tcp://a:1?nodelay=1", "nodelay must be on or off"),
+        ("tcp://a:1?keepalive=1", "'1' is not a number of seconds; write a number from 2"),
+        ("udp://a:1?keepalive=60", "cannot have the option keepalive"),
+        ("unix:/a?user_timeout=60", "cannot have the option user_timeout"),
     ],
 )
 def test_a_wrong_address_is_refused_with_what_would_be_right(text: str, complaint: str) -> None:
@@ -101,6 +105,9 @@ _ADDRESSES = st.one_of(
         port=st.integers(0, 65535),
         backlog=st.none() | st.integers(1, 2**31 - 1),
         ipv6only=st.none() | st.booleans(),
+        keepalive=st.none() | st.integers(2, 32767),
+        user_timeout=st.none() | st.integers(1, 32767),
+        nodelay=st.none() | st.booleans(),
     ),
     st.builds(
         BindAddress,

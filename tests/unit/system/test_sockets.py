@@ -225,3 +225,17 @@ def test_an_unknown_owner_is_an_error_and_leaves_no_socket_file(path: str) -> No
 
 def test_the_ways_out_know_their_errors() -> None:
     assert (errno.EADDRINUSE, errno.EADDRNOTAVAIL) == (98, 99)
+
+
+@pytest.mark.parametrize("place", ["tcp://127.0.0.1:0", "tcp://[::1]:0"])
+def test_accepted_connections_inherit_the_tcp_options_of_their_listener(place: str) -> None:
+    listener = open_one(f"{place}?keepalive=60&user_timeout=30&nodelay=on")
+    client = connect(listener)
+    listener.socket.setblocking(True)
+    accepted, _ = listener.socket.accept()
+
+    assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    tcp = [socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT, socket.TCP_NODELAY]
+    assert [accepted.getsockopt(socket.IPPROTO_TCP, option) for option in tcp] == [30, 10, 3, 30_000, 1]
+    for one in (accepted, client, listener):
+        one.close()
