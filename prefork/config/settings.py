@@ -98,6 +98,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(ge=1, le=4096),
         Option("Workers", "Connections that one worker serves at a time.", letter="t"),
     ] = 128
+    limit_connections: Annotated[
+        int,
+        Meta(ge=0, le=2**31 - 1),
+        Option("Workers", "Connections that the whole server has at a time; 0 is no limit."),
+    ] = 0
+    limit_per_peer: Annotated[
+        int,
+        Meta(ge=0, le=2**31 - 1),
+        Option("Workers", "Connections that one client address has at a time; 0 is no limit."),
+    ] = 0
+    idle_timeout: Annotated[
+        Seconds,
+        Option("Workers", "A connection that is silent for this time is closed; 0 is never."),
+    ] = 0.0
     preload: Annotated[
         Literal["auto", "always", "never"],
         Option("Workers", "Import the target once, before forking; auto does it where that is safe."),

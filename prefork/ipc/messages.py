@@ -29,6 +29,18 @@ class StoppedAccepting(_Message, frozen=True):
     """Worker to master: no connection will be accepted any more; open ones go on."""
 
 
+class Overloaded(_Message, frozen=True):
+    """Worker to master: connections wait in the queue because of `limit_connections`; or not any more."""
+
+    waiting: bool
+
+
+class PeerRefused(_Message, frozen=True):
+    """Worker to master: connections of this peer are closed because of `limit_per_peer`."""
+
+    peer: str
+
+
 class Failed(_Message, frozen=True):
     """To the master, before it exits. Worker, mold: the application cannot be loaded. Watcher: it cannot watch.
 
@@ -92,7 +104,7 @@ class ForkWorker(_Message, frozen=True):
     accept_after: float = 0.0
 
 
-FromWorker = Hello | Ready | StoppedAccepting | Failed
+FromWorker = Hello | Ready | StoppedAccepting | Overloaded | PeerRefused | Failed
 FromMold = Ready | Failed | Unsafe | Forked | ForkFailed
 FromWatcher = Ready | Failed | Changed
 FromSuccessor = Serves | Failed

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from prefork.address import BindAddress
 from prefork.config.load import Loaded
 from prefork.config.settings import Settings
+from prefork.ipc.ledger import Ledger
 from prefork.ipc.scoreboard import Scoreboard
 from prefork.policy.fleet import SLOTS, FleetSettings
 from prefork.system.inherited import Inherited
@@ -58,6 +59,7 @@ class Generations:
     def __init__(self, inherited: Sequence[Inherited]) -> None:
         self._inherited = inherited
         self._living: dict[int, Generation] = {}
+        self.ledger = Ledger(SLOTS)
 
     def prepare(self, number: int, loaded: Loaded, passed: Sequence[PassedListener] = ()) -> Generation:
         """Bind what the settings add to the listeners there are, or were passed by the master before us.
@@ -164,6 +166,7 @@ class Generations:
         """Close everything, at the end."""
         for number in list(self._living):
             self.release(number)
+        self.ledger.close()
 
 
 def _close(listeners: Iterable[Listener]) -> None:

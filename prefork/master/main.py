@@ -85,7 +85,7 @@ class Master(BaseServer):
         self._events: deque[Event] = deque()
         self._sources = Sources()
         self._generations = Generations(inherited)
-        self._processes = Processes(self._sources)
+        self._processes = Processes(self._sources, self._generations.ledger)
         self._predecessor = predecessor  # until it has been told how its upgrade ended
         self._successor = Successor(self._sources, self._processes, self._note_taken_over)
         self._watcher = Watcher(settings, self._sources, self._processes) if settings.reload else None

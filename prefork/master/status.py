@@ -45,7 +45,7 @@ def describe(
             {"address": listener.actual, "bind": str(listener.address)} for listener in generations.listeners()
         ],
         "workers": [_describe_worker(one, living.get(one.number), generations, now) for one in supervisor.workers()],
-        "totals": {**_describe_counts(counts), **tally},
+        "totals": {**_describe_counts(counts), "refused": generations.ledger.refused(), **tally},
         "last_reload": _describe_reload(supervisor.last_reload, now),
     }
 

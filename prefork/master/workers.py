@@ -9,14 +9,17 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from prefork.ipc import messages
 from prefork.ipc.channel import Channel, ChannelBroken, make_pair
+from prefork.ipc.ledger import Ledger
 from prefork.ipc.scoreboard import Counts, WorkerRows
 from prefork.logs import open_descriptor
 from prefork.master.generations import Generation
+from prefork.master.pressure import Pressure
 from prefork.master.sources import Sources
 from prefork.policy import events
 from prefork.policy.actions import Spawn, StartMold
@@ -84,8 +87,10 @@ class WorkerProcess:
 class Processes:
     """Starts, hears, kills and reaps molds and workers."""
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, sources: Sources, ledger: Ledger) -> None:
         self._sources = sources
+        self._ledger = ledger
+        self._pressure = Pressure(ledger)
         self._molds: dict[int, MoldProcess] = {}  # by pid: an unsafe one may overlap with the one that replaces it
         self._workers: dict[int, WorkerProcess] = {}  # by number
         self._unclaimed: dict[int, str] = {}  # died before their mold had said whose they were
@@ -100,7 +105,7 @@ class Processes:
         ours, theirs = make_pair()
         master_pid = os.getpid()
         try:
-            pid = processes.fork(lambda: _be_mold(theirs, order, generation, master_pid))
+            pid = processes.fork(lambda: _be_mold(theirs, order, generation, self._ledger, master_pid))
         except OSError:
             ours.close()
             raise
@@ -154,6 +159,7 @@ class Processes:
     def order_worker(self, order: Spawn, rows: WorkerRows) -> Iterable[Event]:
         """Tell the mold of its generation to fork a worker."""
         rows.clear()
+        self._ledger.clear(order.slot)
         ours, theirs = make_pair()
         ordered = WorkerProcess(
             order.number, order.slot, order.generation, rows, Channel(ours, messages.from_worker), self
@@ -218,6 +224,10 @@ class Processes:
                     yield events.WorkerReady(said_by.number)
                 case messages.StoppedAccepting():
                     yield events.WorkerStoppedAccepting(said_by.number)
+                case messages.Overloaded(waiting):
+                    self._pressure.note_overload(said_by.number, waiting)
+                case messages.PeerRefused(peer):
+                    self._pressure.note_refused(peer, time.monotonic())
                 case messages.Failed(reason, detail):
                     yield events.WorkerFailed(said_by.number, reason, detail)
         if said_by.channel.closed_by_peer:
@@ -278,6 +288,8 @@ class Processes:
         self._sources.remove(gone)
         gone.close()
         self.counts_of_the_dead += gone.rows.counts()
+        self._ledger.clear(gone.slot)
+        self._pressure.note_overload(gone.number, False)
         yield events.WorkerExited(gone.number, how)
 
     def _mold_gone(self, gone: MoldProcess, how: str) -> Iterable[Event]:
@@ -305,9 +317,10 @@ class Processes:
             os.waitpid(one.pid, 0)
 
 
-def _be_mold(end: socket.socket, order: StartMold, generation: Generation, master_pid: int) -> int:
+def _be_mold(end: socket.socket, order: StartMold, generation: Generation, ledger: Ledger, master_pid: int) -> int:
     """Become the mold; runs in the forked child."""
     kept = {end.fileno(), *(one.socket.fileno() for one in generation.listeners if not one.closed), open_descriptor()}
+    kept.add(ledger.bell)
     processes.close_descriptors_except(kept)
     return mold.run(
         mold.Mold(
@@ -316,6 +329,7 @@ def _be_mold(end: socket.socket, order: StartMold, generation: Generation, maste
             preload=order.preload,
             listeners=generation.listeners,
             board=generation.board,
+            ledger=ledger,
             channel=Channel(end, messages.to_mold),
             master_pid=master_pid,
         )

@@ -21,6 +21,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from prefork.serving.limits import Admission
+
 log = logging.getLogger("prefork.serving")
 
 # accept(2), "Error handling": pending errors of the new connection come out of accept. ECONNREFUSED is the answer to
@@ -131,12 +133,16 @@ class Intake:
 class Intakes:
     """All listeners of a pool as one wait. The leader waits; any thread may wake it."""
 
-    def __init__(self) -> None:
+    def __init__(self, admission: Admission | None = None) -> None:
+        self._admission = admission
+        self._bell = -1 if admission is None else admission.fileno()
         self._poll = select.poll()
         self._by_descriptor: dict[int, Intake] = {}
         self._resting: list[Intake] = []
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._poll.register(self._wakeup, select.POLLIN)
+        if admission is not None:
+            self._poll.register(self._bell, select.POLLIN)
 
     def add(self, intake: Intake) -> None:
         self._by_descriptor[intake.descriptor] = intake
@@ -148,9 +154,19 @@ class Intakes:
         for descriptor, _ in self._poll.poll(self._end_rests() if self._resting else None):
             if descriptor == self._wakeup:
                 os.eventfd_read(self._wakeup)
+            elif descriptor == self._bell:
+                self._hear_bell()
             else:
                 ready.append(self._by_descriptor[descriptor])
         return ready
+
+    def _hear_bell(self) -> None:
+        """There may be room again: take up the listeners that rested until then."""
+        assert self._admission is not None
+        self._admission.hear()
+        for intake in self._resting:
+            if intake.rest.until == math.inf:
+                intake.rest.until = 0.0
 
     def let_rest(self, intake: Intake) -> None:
         """Leave the listener out of the wait until its rest is over."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from prefork.serving.activity import Activity
+    from prefork.serving.limits import Admission
 
 log = logging.getLogger("prefork.serving")
 
@@ -59,10 +60,14 @@ class Pool:
         activity: Activity | None = None,
         *,
         idle_time: float = IDLE_TIME,
+        idle_timeout: float = 0.0,
+        admission: Admission | None = None,
         report: Callable[[BaseException, Any, Any], object] | None = None,
     ) -> None:
         self.activity = activity or NoActivity()
         self.idle_time = idle_time
+        self.idle_timeout = idle_timeout  # seconds that a connection may be silent; 0 is for ever
+        self.admission = admission
         self.on_change: Callable[[], object] = lambda: None
         """Called, by any thread, when accepting has stopped and when after that the last connection has ended."""
         self.stopped = threading.Event()  # accepting has stopped
@@ -82,11 +87,12 @@ class Pool:
 
     def add(self, server: Any, listener: int = 0) -> None:
         """Let the pool serve this server's requests; its listener should not block."""
-        self._intakes.append(Intake(server, listener))
+        make_intake = Intake if self.admission is None else self.admission.intake
+        self._intakes.append(make_intake(server, listener))
 
     def start(self) -> None:
         """Begin to accept."""
-        self._wait = Intakes()
+        self._wait = Intakes(self.admission)
         for intake in self._intakes:
             self._wait.add(intake)
         with self._lock:
@@ -239,12 +245,16 @@ class Pool:
         me.failed = False
         try:
             self.activity.opened(me.row, intake.index, client_address)
+            if self.idle_timeout and hasattr(request, "settimeout"):  # a datagram has none
+                request.settimeout(self.idle_timeout)
             BaseServer._serve_request(intake.server, request, client_address)
         except BaseException as error:
             me.failed = True
             self._end_escaped(error, intake.server, request, client_address)
         finally:
             self.activity.closed(me.row, me.failed)
+            if self.admission is not None:
+                self.admission.ended(request)
 
     def _end_escaped(self, error: BaseException, server: Any, request: Any, client_address: Any) -> None:
         """Report what no hook of the server caught, and close its connection: in vain if the hook for that raised."""
@@ -310,6 +320,14 @@ class Pool:
         if not self._busy:
             self.ended.set()
         self.on_change()
+
+
+def went_idle(error: BaseException | None) -> bool:
+    """Say whether this ended the calling thread's connection because it was silent for as long as it may be."""
+    thread = threading.current_thread()
+    # As a socket raises it; what the system says about a connection of the handler's own has a number.
+    timed_out = isinstance(error, TimeoutError) and error.errno is None
+    return timed_out and isinstance(thread, PoolThread) and thread.pool.idle_timeout > 0
 
 
 def log_escaped(error: BaseException, client_address: object, server: object) -> None:

@@ -9,7 +9,7 @@ import socket
 import threading
 
 from prefork.serving.datagram import UDPServer
-from prefork.serving.pool import IDLE_TIME, Pool, PoolThread
+from prefork.serving.pool import IDLE_TIME, Pool, PoolThread, went_idle
 from prefork.serving.stream import TCPServer
 from prefork.serving.wait import Hold
 
@@ -83,9 +83,9 @@ class ThreadPoolMixIn:
                 _serve_listed(self, request, client_address)
             else:
                 serve(request, client_address)
-        except BaseException:
+        except BaseException as error:
             thread = threading.current_thread()
-            if isinstance(thread, PoolThread):
+            if isinstance(thread, PoolThread) and not went_idle(error):
                 thread.failed = True
             raise
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from prefork.config.settings import Settings
     from prefork.serving.activity import Activity
+    from prefork.serving.limits import Admission
     from prefork.system.sockets import Listener
     from prefork.worker.gate import Gate
     from prefork.worker.services import Service
@@ -56,22 +57,24 @@ class Application:
     warnings: list[str] = field(default_factory=list)
 
     def build(
-        self, listeners: Sequence[Listener], settings: Settings, activity: Activity, worker: WorkerInfo
+        self,
+        listeners: Sequence[Listener],
+        settings: Settings,
+        activity: Activity,
+        worker: WorkerInfo,
+        admission: Admission | None = None,
     ) -> list[Service]:
         """Make the servers and give each its listener. Raise ApplicationError. Runs in a worker, once."""
         guards.guard(listeners)
         if not self.adoption.has_listeners:
             self.adoption = Adoption(listeners)
         try:
-            return self._build(listeners, settings, activity, worker)
+            return self._build(listeners, Assembly(settings, activity, admission), worker)
         except BaseException:
             self.adoption.give_back()
             raise
 
-    def _build(
-        self, listeners: Sequence[Listener], settings: Settings, activity: Activity, worker: WorkerInfo
-    ) -> list[Service]:
-        assembly = Assembly(settings, activity)
+    def _build(self, listeners: Sequence[Listener], assembly: Assembly, worker: WorkerInfo) -> list[Service]:
         maker = Maker(
             text=self.target.text,
             handler=self.handler,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from prefork.config.settings import Settings
     from prefork.serving.activity import Activity
+    from prefork.serving.limits import Admission
     from prefork.worker.adoption import Adoption
     from prefork.worker.gate import Gate
     from prefork.worker.services import Service
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
 class Assembly:
     """Puts servers behind services: those with our pool together, each other one alone."""
 
-    def __init__(self, settings: Settings, activity: Activity) -> None:
+    def __init__(self, settings: Settings, activity: Activity, admission: Admission | None = None) -> None:
         self._settings = settings
+        self._admission = admission
         self._activity = activity
         self._foreign_row = settings.threads
         self._lock = threading.RLock()  # of the row that the foreign servers share
@@ -60,7 +62,13 @@ class Assembly:
         return [PooledService(pooled, self._make_pool()), *services] if pooled else services
 
     def _make_pool(self) -> Pool:
-        return Pool(self._settings.threads, self._activity, report=reporting.report_failure)
+        return Pool(
+            self._settings.threads,
+            self._activity,
+            idle_timeout=self._settings.idle_timeout,
+            admission=self._admission,
+            report=reporting.report_failure,
+        )
 
     def _report_failures_of(self, connections: Sequence[Connections]) -> None:
         def note_failure(client_address: object) -> None:

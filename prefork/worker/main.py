@@ -12,11 +12,13 @@ import signal
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from prefork.config.settings import Settings
 from prefork.errors import ApplicationError
 from prefork.ipc import messages
 from prefork.ipc.channel import Channel, ChannelBroken
+from prefork.ipc.ledger import Ledger
 from prefork.ipc.scoreboard import WorkerRows
 from prefork.logs import set_identity
 from prefork.system import environment, processes
@@ -25,6 +27,9 @@ from prefork.system.signals import FOR_THE_MASTER, Signals
 from prefork.system.sockets import Listener
 from prefork.worker.application import Application, WorkerInfo, load
 from prefork.worker.obey import Worker
+
+if TYPE_CHECKING:
+    from prefork.serving.limits import Admission
 
 log = logging.getLogger("prefork.worker")
 
@@ -41,6 +46,7 @@ class Order:
     settings: Settings
     listeners: Sequence[Listener]
     rows: WorkerRows
+    ledger: Ledger
     descriptor: int  # of its end of the channel
     adopted_reader: int  # reads end of file once the process is a child of the master
     master_pid: int
@@ -82,7 +88,8 @@ def _build(order: Order, channel: Channel[messages.ToWorker], signals: Signals) 
         for warning in application.warnings:
             log.warning("%s", warning)
     info = WorkerInfo(slot=order.slot, generation=order.generation, pid=os.getpid())
-    services = application.build(order.listeners, order.settings, order.rows, info)
+    admission = _make_admission(order)
+    services = application.build(order.listeners, order.settings, order.rows, info, admission)
     signals.install()  # constructors may have installed their own
     processes.outlive_parent()
     return Worker(
@@ -93,7 +100,18 @@ def _build(order: Order, channel: Channel[messages.ToWorker], signals: Signals) 
         listeners=order.listeners,
         drain_timeout=order.settings.drain_timeout,
         accept_after=order.accept_after,
+        admission=admission,
     )
+
+
+def _make_admission(order: Order) -> Admission | None:
+    connections, per_peer = order.settings.limit_connections, order.settings.limit_per_peer
+    if not connections and not per_peer:
+        order.ledger.close()
+        return None
+    from prefork.serving.limits import Admission  # its imports are not needed without a limit
+
+    return Admission(order.ledger.account(order.slot), connections, per_peer, order.ledger.key)
 
 
 def _run_exit_functions() -> None:

@@ -20,6 +20,7 @@ from prefork.config.settings import Settings
 from prefork.errors import ApplicationError, PreforkError
 from prefork.ipc import messages
 from prefork.ipc.channel import Channel
+from prefork.ipc.ledger import Ledger
 from prefork.ipc.scoreboard import Scoreboard
 from prefork.logs import reopen, set_identity, set_up
 from prefork.system import environment, processes
@@ -44,6 +45,7 @@ class Mold:
     preload: Preload
     listeners: Sequence[Listener]
     board: Scoreboard
+    ledger: Ledger
     channel: Channel[messages.ToMold]
     master_pid: int
     application: Application | None = None
@@ -164,6 +166,7 @@ def _order_of(mold: Mold, order: messages.ForkWorker, descriptor: int, adopted_r
         settings=mold.settings,
         listeners=mold.listeners,
         rows=mold.board.worker(order.slot),
+        ledger=mold.ledger,
         descriptor=descriptor,
         adopted_reader=adopted_reader,
         master_pid=mold.master_pid,

@@ -15,13 +15,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from prefork.ipc import messages
-from prefork.ipc.channel import Channel
+from prefork.ipc.channel import Channel, ChannelBroken
 from prefork.ipc.scoreboard import BEAT_INTERVAL, WorkerRows
 from prefork.logs import reopen
 from prefork.system.signals import Signals
 from prefork.system.sockets import Listener
 
 if TYPE_CHECKING:
+    from prefork.serving.limits import Admission
     from prefork.worker.services import Service
 
 log = logging.getLogger("prefork.worker")
@@ -42,6 +43,7 @@ class Worker:
         listeners: Sequence[Listener],
         drain_timeout: float,
         accept_after: float,
+        admission: Admission | None = None,
     ) -> None:
         self._rows = rows
         self._channel = channel
@@ -50,6 +52,8 @@ class Worker:
         self._listeners = listeners
         self._drain_timeout = drain_timeout
         self._accept_at = time.monotonic() + accept_after
+        self._admission = admission
+        self._told_overloaded = False
         self._started = False  # the services; a drain that comes first finds nothing to drain
         self._deadline = math.inf  # of the drain; infinite while serving
         self._quick = False
@@ -72,6 +76,8 @@ class Worker:
             self._take_orders()
             self._start_if_due()
             self._follow_services()
+            if self._admission is not None:
+                self._follow_admission(self._admission)
         return self._leave()
 
     def _longest_wait(self) -> float:
@@ -128,6 +134,20 @@ class Worker:
                 self._channel.send(messages.StoppedAccepting())
         if not self._aborted and time.monotonic() >= self._deadline:
             self._abort()
+
+    def _follow_admission(self, admission: Admission) -> None:
+        """Tell the master, which says it once for all workers, that connections wait for room or were refused."""
+        news: list[messages.Overloaded | messages.PeerRefused] = []
+        if admission.overloaded() != self._told_overloaded:
+            self._told_overloaded = not self._told_overloaded
+            news.append(messages.Overloaded(self._told_overloaded))
+        while admission.refused_peers:
+            news.append(messages.PeerRefused(admission.refused_peers.popleft()))
+        try:
+            for message in news:
+                self._channel.send(message)
+        except ChannelBroken:
+            pass  # the master is gone, which we shall read, or stopped: it can do without
 
     def _abort(self) -> None:
         self._aborted = True

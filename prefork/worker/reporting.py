@@ -8,6 +8,7 @@ import sys
 
 from prefork.address import format_peer
 from prefork.serving.base import BaseServer
+from prefork.serving.pool import went_idle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ _PEER_GONE = (BrokenPipeError, ConnectionResetError, ConnectionAbortedError)
 def report_failure(error: BaseException | None, client_address: object, server: Any) -> None:
     """Log what a handler raised."""
     about = {"peer": format_peer(client_address), "listener": format_peer(getattr(server, "server_address", None))}
-    if isinstance(error, _PEER_GONE):
+    if went_idle(error):
+        log.info("connection idle; closed", extra=about)
+    elif isinstance(error, _PEER_GONE):
         log.info("connection lost: %s; connection closed", type(error).__name__, extra=about)
     elif isinstance(error, SystemExit):
         log.warning("handler called sys.exit(%r): only its connection ends", error.code, extra=about)

@@ -17,8 +17,8 @@ TIME_LIMIT = 30.0
 class LineClient:
     """A connection on which one asks line by line."""
 
-    def __init__(self, address: Address) -> None:
-        self._socket = connect(address)
+    def __init__(self, address: Address, source: tuple[str, int] | None = None) -> None:
+        self._socket = connect(address, source)
         self._file = self._socket.makefile("rb")
 
     def ask(self, line: str) -> str:
@@ -59,8 +59,8 @@ class LineClient:
         self.close()
 
 
-def connect(address: Address) -> socket.socket:
-    """Open a stream connection to an address as the server harness gives it."""
+def connect(address: Address, source: tuple[str, int] | None = None) -> socket.socket:
+    """Open a stream connection to an address as the server harness gives it, from an address of one's own if given."""
     if isinstance(address, str):
         client = socket.socket(socket.AF_UNIX)
         client.settimeout(TIME_LIMIT)
@@ -70,7 +70,7 @@ def connect(address: Address) -> socket.socket:
             client.close()
             raise
         return client
-    return socket.create_connection(address, TIME_LIMIT)
+    return socket.create_connection(address, TIME_LIMIT, source)
 
 
 def ask_once(address: Address, line: str) -> str:
