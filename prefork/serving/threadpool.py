@@ -9,8 +9,10 @@ import socket
 import threading
 
 from prefork.serving.datagram import UDPServer
+from prefork.serving.lingering import linger_if_unread
 from prefork.serving.pool import IDLE_TIME, Pool, PoolThread, went_idle
 from prefork.serving.stream import TCPServer
+from prefork.serving.truncation import TruncationMixIn
 from prefork.serving.wait import Hold
 
 TYPE_CHECKING = False
@@ -89,6 +91,12 @@ class ThreadPoolMixIn:
                 thread.failed = True
             raise
 
+    def shutdown_request(self, request: Any) -> None:
+        """End the request in an orderly way, so that its peer can read what was sent to it."""
+        if isinstance(request, socket.socket):
+            linger_if_unread(request)
+        super().shutdown_request(request)  # type: ignore[misc]  # of the server class this is mixed into
+
     def tag(self, text: str) -> None:
         """Show a text beside the request that the calling thread serves."""
         thread = threading.current_thread()
@@ -110,7 +118,7 @@ class ThreadPoolTCPServer(ThreadPoolMixIn, TCPServer):
     pass
 
 
-class ThreadPoolUDPServer(ThreadPoolMixIn, UDPServer):
+class ThreadPoolUDPServer(TruncationMixIn, ThreadPoolMixIn, UDPServer):
     pass
 
 
@@ -121,7 +129,7 @@ if hasattr(socket, "AF_UNIX"):
     class ThreadPoolUnixStreamServer(ThreadPoolMixIn, UnixStreamServer):
         pass
 
-    class ThreadPoolUnixDatagramServer(ThreadPoolMixIn, UnixDatagramServer):
+    class ThreadPoolUnixDatagramServer(TruncationMixIn, ThreadPoolMixIn, UnixDatagramServer):
         pass
 
 
