@@ -16,13 +16,14 @@ PYTEST := $(BIN)/python -m pytest
 QUICK_TESTS   = $(wildcard tests/test_*.py tests/docs tests/unit tests/simulation tests/conformance)
 PROCESS_TESTS = $(foreach directory,process faults examples,$(if $(wildcard tests/$(directory)/test_*.py),tests/$(directory)))
 
-.PHONY: help run test quick check lint types quick-tests process-tests flakes storms bench format clean
+.PHONY: help run test quick check lint types quick-tests process-tests faults flakes storms bench format clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make run      serve examples/echo.py on 4 workers at tcp://127.0.0.1:9999'
 	@echo 'make test     every test (TESTS=tests/unit for some of them)'
 	@echo 'make check    what must hold before a commit: format, lint, types, every test'
+	@echo 'make faults   what a hostile network and a full machine do to it (as root; see tests/faults)'
 	@echo 'make flakes   the tests with real processes, N=$(N) times beside a busy loop'
 	@echo 'make storms   the simulation with STORMS=$(STORMS) seeds'
 	@echo 'make bench    what a server and a connection cost, beside the peers (takes 20 minutes)'
@@ -53,6 +54,9 @@ quick-tests: $(VENV)/tools
 
 process-tests: $(VENV)/tools
 	$(if $(PROCESS_TESTS),$(PYTEST) -n 2 $(PROCESS_TESTS))
+
+faults: $(VENV)/tools
+	$(PYTEST) -n 2 tests/faults
 
 flakes: $(VENV)/tools
 	$(BIN)/python tests/support/flakes.py $(N) -n 8 $(PROCESS_TESTS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import socketserver
 import sys
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("prefork.worker")
 
-# The peer went away: its business, and nothing that code here could do better.
-_PEER_GONE = (BrokenPipeError, ConnectionResetError, ConnectionAbortedError)
+# The peer went away: its business, and nothing that code here could do better. The last two say that it has not been
+# heard of for long (tcp(7): SO_KEEPALIVE, TCP_USER_TIMEOUT).
+_PEER_GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ECONNABORTED, errno.ETIMEDOUT, errno.EHOSTUNREACH})
 
 
 def report_failure(error: BaseException | None, client_address: object, server: Any) -> None:
@@ -26,7 +28,7 @@ def report_failure(error: BaseException | None, client_address: object, server: 
     about = {"peer": format_peer(client_address), "listener": format_peer(getattr(server, "server_address", None))}
     if went_idle(error):
         log.info("connection idle; closed", extra=about)
-    elif isinstance(error, _PEER_GONE):
+    elif isinstance(error, OSError) and error.errno in _PEER_GONE:
         log.info("connection lost: %s; connection closed", type(error).__name__, extra=about)
     elif isinstance(error, SystemExit):
         log.warning("handler called sys.exit(%r): only its connection ends", error.code, extra=about)

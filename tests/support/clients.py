@@ -18,8 +18,18 @@ class LineClient:
     """A connection on which one asks line by line."""
 
     def __init__(self, address: Address, source: tuple[str, int] | None = None) -> None:
-        self._socket = connect(address, source)
-        self._file = self._socket.makefile("rb")
+        self._begin(connect(address, source))
+
+    @classmethod
+    def over(cls, connection: socket.socket) -> Self:
+        """Make a client of a connection that is there."""
+        client = cls.__new__(cls)
+        client._begin(connection)
+        return client
+
+    def _begin(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._file = connection.makefile("rb")
 
     def ask(self, line: str) -> str:
         """Send a line and return the answer; raise ConnectionError if the connection ends instead."""

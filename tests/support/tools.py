@@ -12,13 +12,13 @@ def require(*names: str) -> None:
     """Skip the calling test unless each of these programs is on the PATH."""
     absent = [name for name in names if shutil.which(name) is None]
     if absent:
-        _unavailable(f"{', '.join(absent)} not installed (tests/setup installs it)")
+        unavailable(f"{', '.join(absent)} not installed (tests/setup installs it)")
 
 
 def require_root() -> None:
     """Skip the calling test unless it runs as root."""
     if os.geteuid() != 0:
-        _unavailable("needs root")
+        unavailable("needs root")
 
 
 def run(command: Sequence[str], *, stdin: bytes = b"", seconds: float = 60) -> subprocess.CompletedProcess[bytes]:
@@ -31,7 +31,8 @@ def run(command: Sequence[str], *, stdin: bytes = b"", seconds: float = 60) -> s
     return done
 
 
-def _unavailable(reason: str) -> None:
+def unavailable(reason: str) -> None:
+    """Skip the calling test, or fail it where everything must be there."""
     if os.environ.get("CI") == "true":
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
