@@ -10,6 +10,7 @@ import click
 
 from prefork.cli.output import complain, plain, say, say_json
 from prefork.cli.setting_options import SettingsCommand, load_from
+from prefork.cli.worst_case import WorstCase, find_shortages, find_worst_case, render_worst_case
 from prefork.config.load import Loaded
 from prefork.errors import PreforkError
 
@@ -20,6 +21,7 @@ _OWN_LOOP = (
     "--threads: it takes as many connections at a time as its own code does",
     "on_drain of its handlers (on_drain of the server itself is called)",
     "server.tag() for each connection: all of a worker share one",
+    "--limit-connections, --limit-per-peer and --idle-timeout: it accepts with its own code",
 )
 
 
@@ -34,6 +36,7 @@ class Findings:
     workers: int
     warnings: list[str]
     unavailable: list[str]
+    worst_case: WorstCase | None
 
 
 @click.command("check", cls=SettingsCommand, short_help="Load the target and the settings, and say what is wrong.")
@@ -78,7 +81,8 @@ def check(loaded: Loaded) -> Findings:
 def describe(loaded: Loaded, application: "Application", hazards: list[str]) -> Findings:
     """Say what the target is and what follows from that."""
     settings, pooled = loaded.settings, _is_pooled(application)
-    warnings = [*loaded.warnings, *application.warnings]
+    worst = None if pooled is False else find_worst_case(settings)
+    warnings = [*loaded.warnings, *application.warnings, *(find_shortages(worst) if worst else ())]
     if hazards:
         consequence = "each worker imports it by itself" if settings.preload == "auto" else "workers are forked anyway"
         warnings.append(f"the import leaves what cannot be forked, {', '.join(hazards)}; {consequence}")
@@ -90,6 +94,7 @@ def describe(loaded: Loaded, application: "Application", hazards: list[str]) -> 
         workers=settings.workers,
         warnings=warnings,
         unavailable=list(_OWN_LOOP) if pooled is False else [],
+        worst_case=worst,
     )
 
 
@@ -101,6 +106,7 @@ def render_findings(findings: Findings) -> list[str]:
         f"workers: {findings.workers}",
     ]
     lines += [f"listener: {listener}" for listener in findings.listeners]
+    lines += render_worst_case(findings.worst_case) if findings.worst_case else []
     lines += [f"warning: {warning}" for warning in findings.warnings]
     return lines + [f"not available: {what}" for what in findings.unavailable]
 

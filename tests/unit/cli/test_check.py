@@ -94,7 +94,9 @@ def test_wrong_settings_are_2(directory: Path) -> None:
 def test_json_has_the_findings(directory: Path) -> None:
     done = check(directory, "app:Handler", "--workers", "3", "--json")
 
-    assert json.loads(done.stdout) == {
+    found = json.loads(done.stdout)
+    assert found.pop("worst_case")["connections"] == 3 * 128
+    assert found == {
         "target": "app:Handler",
         "kind": "handler class",
         "served_by": "prefork's pool of threads",
@@ -110,3 +112,26 @@ def test_json_has_the_failure(directory: Path) -> None:
 
     assert done.returncode == 3
     assert json.loads(done.stdout)["ok"] is False
+
+
+def test_the_worst_case_is_calculated(directory: Path) -> None:
+    done = check(directory, "app:Handler", "--json", "--workers", "3", "--threads", "100", "--limit-connections", "250")
+    worst = json.loads(done.stdout)["worst_case"]
+
+    assert worst["connections"] == 250
+    assert worst["descriptors"] == 16 + 2 + 100
+    assert worst["memory_bytes"] > 10 << 20
+
+
+def test_too_few_descriptors_for_the_worst_case_are_warned_about(directory: Path) -> None:
+    words = ["sh", "-c", f"ulimit -n 64; exec {sys.executable} -m prefork check app:Handler --threads 64"]
+    done = subprocess.run(words, cwd=directory, capture_output=True, text=True, check=True, timeout=60)
+
+    assert "worst case: 82 descriptors in each worker, which may have 64" in done.stdout
+    assert "warning: a worker may need 82 descriptors and may have 64; raise RLIMIT_NOFILE" in done.stdout
+
+
+def test_the_worst_case_of_a_server_with_its_own_loop_is_not_known(directory: Path) -> None:
+    done = check(directory, "app:Server", "--json")
+
+    assert json.loads(done.stdout)["worst_case"] is None
