@@ -15,8 +15,8 @@ import os
 _WORD = 8  # bytes; every cell is one aligned word, written in one step
 _TOP = 0  # the word with the number of slots that were ever used
 _ACCOUNTS = 8  # where the accounts begin, in words
-_ACCOUNT = 8  # words of an account, a cache line: what is open, whether it waits for room, how many were refused
-_OPEN, _WAITING, _REFUSED = range(3)
+_ACCOUNT = 8  # words of an account, a cache line
+_OPEN, _WAITING, _REFUSED, _HAS_PEERS = range(4)
 _BUCKETS = 256
 _CELLS = 8  # in a bucket
 _BUCKET = 2 * _CELLS  # words: a fingerprint (0: free) and a count in each cell
@@ -42,10 +42,10 @@ class Ledger:
         """Forget the slot's former worker, and count the slot as one that is used (master only)."""
         words, start, peers = self._words, _ACCOUNTS + slot * _ACCOUNT, self._peers + slot * _BUCKETS * _BUCKET
         self.refused_by_the_dead += words[start + _REFUSED]
-        words[start : start + _ACCOUNT] = memoryview(bytes(_ACCOUNT * _WORD)).cast("Q")
-        if slot < words[_TOP]:  # else nobody has ever written there, and its pages need not exist
+        if words[start + _HAS_PEERS]:  # else the pages of its buckets need not exist
             size = _BUCKETS * _BUCKET
             words[peers : peers + size] = memoryview(bytes(size * _WORD)).cast("Q")
+        words[start : start + _ACCOUNT] = memoryview(bytes(_ACCOUNT * _WORD)).cast("Q")
         words[_TOP] = max(words[_TOP], slot + 1)
         os.eventfd_write(self.bell, 1)
 
@@ -95,6 +95,7 @@ class Account:
 
     def add_peer(self, fingerprint: int, change: int) -> None:
         """Count a connection of a peer. One whose bucket is full of others goes uncounted: nobody else pays for it."""
+        self._words[self._start + _HAS_PEERS] = 1
         start = self._bucket(self.slot, fingerprint)
         fingerprints = self._words[start : start + _BUCKET : 2].tolist()
         if fingerprint in fingerprints:
