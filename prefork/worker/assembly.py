@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 
 from prefork.serving.pool import Pool
@@ -23,6 +24,14 @@ if TYPE_CHECKING:
     from prefork.worker.adoption import Adoption
     from prefork.worker.gate import Gate
     from prefork.worker.services import Service
+
+
+log = logging.getLogger("prefork.worker")
+
+_UNLIMITED = (
+    "limits not applied: %s accepts with its own code, which limit_connections, limit_per_peer and idle_timeout do not "
+    "reach; serve its handler class to have them"
+)
 
 
 class Assembly:
@@ -47,6 +56,9 @@ class Assembly:
         foreign = [(server, gate) for server, gate in adopted if not _is_pooled(server)]
         for server, gate in pooled:
             adoption.set_kind(server, gate, SharedDatagrams if gate.datagrams else Shared)
+        if foreign and (self._admission is not None or self._settings.idle_timeout):
+            names = ", ".join(sorted({type(server).__qualname__ for server, _ in foreign}))
+            log.warning(_UNLIMITED, names)
         connections = [Connections(self._activity, self._foreign_row, self._lock) for _ in foreign]
         for (server, gate), its_connections in zip(foreign, connections, strict=True):
             adoption.set_kind(server, gate, GatedDatagrams if gate.datagrams else GatedStream)

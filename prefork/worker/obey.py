@@ -137,17 +137,15 @@ class Worker:
 
     def _follow_admission(self, admission: Admission) -> None:
         """Tell the master, which says it once for all workers, that connections wait for room or were refused."""
-        news: list[messages.Overloaded | messages.PeerRefused] = []
-        if admission.overloaded() != self._told_overloaded:
-            self._told_overloaded = not self._told_overloaded
-            news.append(messages.Overloaded(self._told_overloaded))
-        while admission.refused_peers:
-            news.append(messages.PeerRefused(admission.refused_peers.popleft()))
+        overloaded = admission.overloaded() and not self._told_stopped
         try:
-            for message in news:
-                self._channel.send(message)
+            if overloaded != self._told_overloaded:
+                self._channel.send(messages.Overloaded(overloaded))
+                self._told_overloaded = overloaded
+            while admission.refused_peers:
+                self._channel.send(messages.PeerRefused(admission.refused_peers.popleft()))
         except ChannelBroken:
-            pass  # the master is gone, which we shall read, or stopped: it can do without
+            pass  # the master is gone, which we shall read, or stopped, and told later
 
     def _abort(self) -> None:
         self._aborted = True

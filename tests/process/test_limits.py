@@ -197,3 +197,24 @@ def test_a_datagram_server_knows_no_idle_timeout(serve: Serve) -> None:
             client.sendto(b"x", host_and_port(server))
 
             assert client.recv(100) == b"1 x"
+
+
+def test_a_server_that_the_limits_do_not_reach_is_warned_about(serve: Serve, project: Path) -> None:
+    write_application(project, extra="\n\nclass Server(socketserver.ThreadingTCPServer):\n    pass\n")
+    with serve("app:Server", handler="app:Handler", workers=1, limit_per_peer=1) as server:
+        assert "Server accepts with its own code" in server.wait_for_log("limits not applied")
+
+
+def test_an_overload_ends_for_a_worker_that_leaves(serve: Serve) -> None:
+    with serve(workers=1, limit_connections=2) as server:
+        held = hold(server, 2)
+        with LineClient(server.address) as waiting:
+            waiting.send("generation")
+            server.wait_for_log("no room")
+            server.reload()
+            held.pop().close()
+            assert waiting.read() == "2"
+        server.wait_for_log("room again")
+
+        assert held[0].ask("generation") == "1"
+        held[0].close()
