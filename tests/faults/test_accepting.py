@@ -156,6 +156,16 @@ def test_a_slow_drip_of_twice_as_many_attackers_as_threads_leaves_a_good_client_
             assert attack.bytes_sent >= 3 * 8  # three of them, at least, are at work all the time
 
 
+def test_attackers_that_say_nothing_from_wherever_they_come_hold_a_thread_for_idle_timeout_only(serve: Serve) -> None:
+    with serve(workers=2, threads=2, idle_timeout=1) as server, ExitStack() as clients:
+        for number in range(8):
+            clients.enter_context(LineClient(server.address, (f"127.0.1.{number + 1}", 0)))
+        started = time.monotonic()
+
+        assert ask_once(server.address, "echo good") == "good"
+        assert time.monotonic() - started < 10  # two rounds of attackers, each of which may take a second
+
+
 class Drip:
     """Attackers from one address, each of which sends a byte a second and comes again when it is cut."""
 

@@ -11,7 +11,7 @@ from prefork.testing import Server
 from tests.process.conftest import Serve
 from tests.support.addresses import host_and_port
 from tests.support.application import write_application
-from tests.support.clients import TIME_LIMIT, LineClient, ask_once, eventually
+from tests.support.clients import TIME_LIMIT, LineClient, ask_once, eventually, steady_load
 from tests.support.processes import cpu_seconds
 
 
@@ -218,3 +218,13 @@ def test_an_overload_ends_for_a_worker_that_leaves(serve: Serve) -> None:
 
         assert held[0].ask("generation") == "1"
         held[0].close()
+
+
+def test_at_the_limit_for_long_no_client_is_forgotten_and_no_place_is_lost(serve: Serve) -> None:
+    with serve(workers=3, limit_connections=4) as server:
+        with steady_load(server.address, clients=12) as crowd:
+            crowd.wait_for_more(1500)
+        assert crowd.failures == []
+
+        for client in hold(server, 4):
+            client.close()
