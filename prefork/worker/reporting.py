@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("prefork.worker")
 
-# The peer went away: its business, and nothing that code here could do better. The last two say that it has not been
-# heard of for long (tcp(7): SO_KEEPALIVE, TCP_USER_TIMEOUT).
-_PEER_GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ECONNABORTED, errno.ETIMEDOUT, errno.EHOSTUNREACH})
+# The peer went away: its business, and nothing that code here could do better.
+_PEER_GONE = (BrokenPipeError, ConnectionResetError, ConnectionAbortedError)
+# It has not been heard of for long (tcp(7): SO_KEEPALIVE, TCP_USER_TIMEOUT).
+_GIVEN_UP = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH})
 
 
 def report_failure(error: BaseException | None, client_address: object, server: Any) -> None:
@@ -28,7 +29,7 @@ def report_failure(error: BaseException | None, client_address: object, server: 
     about = {"peer": format_peer(client_address), "listener": format_peer(getattr(server, "server_address", None))}
     if went_idle(error):
         log.info("connection idle; closed", extra=about)
-    elif isinstance(error, OSError) and error.errno in _PEER_GONE:
+    elif isinstance(error, _PEER_GONE) or (isinstance(error, OSError) and error.errno in _GIVEN_UP):
         log.info("connection lost: %s; connection closed", type(error).__name__, extra=about)
     elif isinstance(error, SystemExit):
         log.warning("handler called sys.exit(%r): only its connection ends", error.code, extra=about)
