@@ -1,0 +1,196 @@
+"""Faults of processes: what a stopped, killed or starved master, mold or worker does to the service."""
+
+import os
+import platform
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from prefork.testing import Address, Server
+from tests.process.conftest import Serve
+from tests.process.test_deaths import children_of, footprint, mold_of, pids_of, serve_for_a_while, wait_for_end
+from tests.support import tools
+from tests.support.application import write_application
+from tests.support.clients import TIME_LIMIT, LineClient, ask_once, eventually, steady_load
+from tests.support.strace import injected
+
+# What the handler may use to look around in its pid namespace.
+PROC = """
+def children(pid):
+    return [int(child) for child in open(f"/proc/{pid}/task/{pid}/children").read().split()]
+def title(pid):
+    try:
+        return open(f"/proc/{pid}/cmdline").read().split("\\0")[0]
+    except OSError:
+        return "gone"
+"""
+WORKERS, PIDS = 60, 500
+
+
+def test_a_stopped_master_harms_nobody_and_catches_up(serve: Serve) -> None:
+    with serve(workers=2, heartbeat_timeout=2) as server, steady_load(server.address) as crowd:
+        serve_for_a_while(server)
+        address, (survivor, victim) = server.address, pids_of(server)
+        server.signal(signal.SIGSTOP)
+        os.kill(victim, signal.SIGKILL)
+        crowd.wait_for_more(500)
+        outlast_the_heartbeat_timeout(address)
+        server.signal(signal.SIGCONT)
+        server.wait_for_log("killed by SIGKILL")
+        server.wait_for_log("starting worker", count=3)
+
+        eventually(lambda: len(server.workers()) == 2)
+        assert survivor in pids_of(server)
+        assert "no beat" not in server.log
+
+
+def outlast_the_heartbeat_timeout(address: Address) -> None:
+    """Be served for longer than 2 s."""
+    with LineClient(address) as client:
+        assert client.ask("eval __import__('threading').Event().wait(2.5)") == "False"
+
+
+@pytest.mark.needs("strace")
+def test_a_master_killed_right_after_it_forked_a_mold_leaves_nobody(serve: Serve, tmp_path: Path) -> None:
+    with serve(workers=1) as server:
+        known = {*children_of(server.pid), *pids_of(server)}
+        # The mold is about to ask the kernel to end it with its master, and until then it does not.
+        with injected(server.pid, "prctl:delay_enter=1000000", tmp_path) as injection:
+            server.signal(signal.SIGHUP)
+            eventually(lambda: injection.count > 0 or bool(set(children_of(server.pid)) - known))
+            mold = set(children_of(server.pid)) - known
+            server.process.kill()
+            server.process.wait()
+
+            assert mold
+            wait_for_end(mold | known)
+
+
+def test_scaling_during_a_reload_ends_with_the_number_asked_for_last(serve: Serve, project: Path) -> None:
+    with serve(workers=3, surge=1) as server, steady_load(server.address) as crowd:
+        write_application(project, version="2")
+        server.signal(signal.SIGHUP)
+        server.wait_for_log("trial passed")
+        for number in (signal.SIGTTIN, signal.SIGTTIN, signal.SIGTTOU, signal.SIGTTIN):
+            server.signal(number)
+            server.wait_for_log(f"{number.name} asked for", count=server.log.count(f"{number.name} asked for") or 1)
+        server.wait_for_log("reload complete")
+
+        eventually(lambda: len(server.workers()) == server.status()["wanted"])
+        assert server.status()["wanted"] in (4, 5)  # two signals of a kind at once are one, as signal(7) has it
+        assert crowd.failures == []
+
+
+@pytest.mark.needs("strace")
+@pytest.mark.parametrize(
+    ("who", "fault"),
+    [
+        ("master", "epoll_wait:signal=SIGCHLD:when=1..50"),
+        ("master", "poll:signal=SIGCHLD:when=1..50"),
+        ("master", "sendto:signal=SIGCHLD:when=1..50"),
+        ("master", "waitid:signal=SIGWINCH:when=1..50"),
+        ("mold", "clone:signal=SIGHUP:when=1..50"),
+        ("worker", "accept4:signal=SIGUSR1:when=1..50"),
+        ("worker", "recvfrom:signal=SIGHUP:when=1..50"),
+    ],
+)
+def test_a_signal_during_a_system_call_loses_nothing(serve: Serve, tmp_path: Path, who: str, fault: str) -> None:
+    with serve(workers=2) as server, steady_load(server.address) as crowd:
+        serve_for_a_while(server)
+        pid = {"master": server.pid, "mold": mold_of(server), "worker": pids_of(server)[0]}[who]
+        with injected(pid, fault, tmp_path):
+            os.kill(pids_of(server)[1], signal.SIGKILL)
+            server.wait_for_log("starting worker", count=3)
+            crowd.wait_for_more(300)
+            server.reload()
+            server.scale(3)
+
+        assert len(server.workers()) == 3
+        # The killed worker's own connections are the only ones that may fail.
+        assert all("Reset" in failure for failure in crowd.failures)
+
+
+@pytest.mark.needs("strace")
+def test_without_new_processes_the_others_serve_until_there_are_some_again(serve: Serve, tmp_path: Path) -> None:
+    with serve(workers=3) as server, steady_load(server.address) as crowd:
+        serve_for_a_while(server)
+        with injected(mold_of(server), "clone:error=EAGAIN", tmp_path):
+            os.kill(pids_of(server)[0], signal.SIGKILL)
+            server.wait_for_log("cannot fork")
+            server.wait_for_log("short of workers")
+            crowd.wait_for_more(300)
+            assert len(server.workers()) == 2
+        server.wait_for_log("enough workers")
+
+        assert len(server.workers()) == 3
+
+
+@pytest.mark.root
+@pytest.mark.needs("unshare")
+def test_pids_that_come_round_are_no_danger_to_strangers(project: Path) -> None:
+    """So few pids that workers get those that others had before; strangers live among them."""
+    with few_pids(project), LineClient(str(project / "socket")) as host:
+        strangers = [host.ask("eval __import__('subprocess').Popen(['sleep', '600']).pid") for _ in range(5)]
+        siblings = "[pid for pid in children(1) if title(pid).startswith('prefork: worker') and pid != os.getpid()]"
+        died: list[str] = []
+        for _ in range(6):
+            host.ask("eval __import__('threading').Event().wait(1.1)")  # or they would wait to be replaced
+            died += host.ask(f"eval [os.kill(pid, 9) or pid for pid in {siblings}]").strip("[]").split(", ")
+            eventually(lambda: host.ask(f"eval len({siblings})") == str(WORKERS - 1))
+        alive = [host.ask(f"eval title({pid})") for pid in strangers]
+
+        assert alive == ["sleep"] * 5
+        assert len(set(died)) < len(died)
+
+
+@contextmanager
+def few_pids(project: Path) -> Iterator[None]:
+    """A server in a pid namespace of its own with very few pids."""
+    if tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2]) < (6, 14):
+        tools.unavailable("pid_max is the whole machine's before Linux 6.14")
+    command = f"{sys.executable} -m prefork run app:Handler -w {WORKERS} -t 2 -b unix:socket"
+    script = f"echo {PIDS} > /proc/sys/kernel/pid_max; exec {command}"
+    write_application(project, extra=PROC)
+    contained = subprocess.Popen(
+        ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child=KILL", "sh", "-c", script],
+        cwd=project,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert contained.stderr is not None
+    reader = threading.Thread(target=contained.stderr.read)
+    try:
+        next(line for line in contained.stderr if " ready: " in line)
+        reader.start()
+        yield
+    finally:
+        inside = children_of(contained.pid)
+        contained.kill()  # and all that it contains
+        contained.wait(TIME_LIMIT)
+        wait_for_end(inside)
+        if reader.ident is not None:
+            reader.join(TIME_LIMIT)
+        contained.stderr.close()
+
+
+def test_two_hundred_reloads_leave_the_master_as_it_was(serve: Serve) -> None:
+    with serve(workers=1, canary_time=0) as server:
+        reload_often(server, 20)
+        before = footprint(server.pid)
+        reload_often(server, 200)
+
+        eventually(lambda: footprint(server.pid)[0] <= before[0])  # the last control client may not be gone yet
+        assert footprint(server.pid)[1] < before[1] * 1.1
+        assert server.status()["totals"]["reloads"] == 220
+        assert ask_once(server.address, "version") == "1"
+
+
+def reload_often(server: Server, times: int) -> None:
+    for _ in range(times):
+        server.reload()
