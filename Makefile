@@ -6,6 +6,8 @@ PYTHON ?=
 TESTS  ?= tests
 # How often `make flakes` runs the tests with real processes.
 N      ?= 20
+# How long `make soak` takes.
+MINUTES ?= 5
 # How many storms `make storms` simulates.
 STORMS ?= 20000
 
@@ -16,7 +18,7 @@ PYTEST := $(BIN)/python -m pytest
 QUICK_TESTS   = $(wildcard tests/test_*.py tests/docs tests/unit tests/simulation tests/conformance)
 PROCESS_TESTS = $(foreach directory,process faults examples,$(if $(wildcard tests/$(directory)/test_*.py),tests/$(directory)))
 
-.PHONY: help run test quick check lint types quick-tests process-tests faults flakes storms bench format clean
+.PHONY: help run test quick check lint types quick-tests process-tests faults soak flakes storms bench format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -24,6 +26,7 @@ help:
 	@echo 'make test     every test (TESTS=tests/unit for some of them)'
 	@echo 'make check    what must hold before a commit: format, lint, types, every test'
 	@echo 'make faults   what a hostile network and a full machine do to it (as root; see tests/faults)'
+	@echo 'make soak     mixed load and a random fault every 5 s for MINUTES=$(MINUTES)'
 	@echo 'make flakes   the tests with real processes, N=$(N) times beside a busy loop'
 	@echo 'make storms   the simulation with STORMS=$(STORMS) seeds'
 	@echo 'make bench    what a server and a connection cost, beside the peers (takes 20 minutes)'
@@ -57,6 +60,9 @@ process-tests: $(VENV)/tools
 
 faults: $(VENV)/tools
 	$(PYTEST) -n 2 tests/faults
+
+soak: $(VENV)/tools
+	$(BIN)/python -m tests.soak --minutes $(MINUTES)
 
 flakes: $(VENV)/tools
 	$(BIN)/python tests/support/flakes.py $(N) -n 8 $(PROCESS_TESTS)

@@ -1,0 +1,208 @@
+"""What is done to the server of a soak. Each is a method of `Saboteur`, by name in a schedule that a seed decides."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from prefork.errors import PreforkError
+from prefork.testing import Address, Server
+from tests.process.test_deaths import mold_of
+from tests.soak.history import Fault, History
+from tests.support.application import write_application
+from tests.support.clients import LineClient
+
+# Datagrams are answered with what they say, so that a client knows its answer.
+DATAGRAMS = """
+
+_Handler = Handler
+
+class Handler(_Handler):
+    def setup(self):
+        if isinstance(self.request, tuple):
+            self.request[1].sendto(self.request[0], self.client_address)
+        else:
+            super().setup()
+
+    def handle(self):
+        if not isinstance(self.request, tuple):
+            super().handle()
+
+    def finish(self):
+        if not isinstance(self.request, tuple):
+            super().finish()
+"""
+STOPPED = 3.0  # seconds; longer than the heartbeat_timeout of the server
+
+
+class Saboteur:
+    """Does one fault at a time, and notes when."""
+
+    # May lose what is in flight in one worker, and that worker for a while.
+    COSTLY = ("kill_worker", "stop_worker", "exit_in_handler", "crash_in_handler", "term_worker")
+    # Tell workers to drain.
+    DRAINING = ("term_worker", "reload", "reload_broken_code", "scale_down")
+    FREE = (
+        "kill_mold",
+        "reload",
+        "reload_broken_code",
+        "scale_up",
+        "scale_down",
+        "stop_master",
+        "raise_in_handler",
+        "take_descriptors",
+        "flood",
+        "hostile_control",
+        "reopen_logs",
+        "hang_up_in_the_middle",
+    )
+
+    def __init__(self, server: Server, project: Path, seed: int, history: History) -> None:
+        self._server = server
+        self._address: Address = server.address
+        self._project = project
+        self._random = random.Random(seed)
+        self._history = history
+        self._version = 1
+
+    def do(self, number: int, kind: str) -> None:
+        began = time.monotonic()
+        act: Callable[[], None] = getattr(self, f"_{kind}")
+        act()
+        self._history.faults.append(
+            Fault(number, kind, kind in self.COSTLY, kind in self.DRAINING, began, time.monotonic())
+        )
+
+    def _a_worker(self) -> int:
+        pid: int = self._random.choice(self._server.workers())["pid"]
+        return pid
+
+    def _kill_worker(self) -> None:
+        os.kill(self._a_worker(), signal.SIGKILL)
+
+    def _stop_worker(self) -> None:
+        os.kill(self._a_worker(), signal.SIGSTOP)
+        wait(STOPPED + 1)
+
+    def _term_worker(self) -> None:
+        os.kill(self._a_worker(), signal.SIGTERM)
+
+    def _exit_in_handler(self) -> None:
+        self._say("exit 3")
+
+    def _crash_in_handler(self) -> None:
+        self._say("abort")
+
+    def _raise_in_handler(self) -> None:
+        self._say("raise soaked")
+
+    def _say(self, line: str) -> None:
+        try:
+            with LineClient(self._address) as client:
+                client.send(line)
+                client.wait_for_end()
+        except OSError:
+            pass  # it may be the very thing that was asked for
+
+    def _kill_mold(self) -> None:
+        try:
+            os.kill(mold_of(self._server), signal.SIGKILL)
+        except (ValueError, ProcessLookupError):
+            pass  # there is none, or more than one, for a moment
+
+    def _reload(self) -> None:
+        self._version += 1
+        write_code(self._project, self._version)
+        self._try(self._server.reload)
+
+    def _reload_broken_code(self) -> None:
+        write_code(self._project, self._version, "\n)\n")
+        self._try(self._server.reload)
+        write_code(self._project, self._version)
+
+    def _scale_up(self) -> None:
+        if self._server.status()["wanted"] < 6:
+            self._server.signal(signal.SIGTTIN)
+
+    def _scale_down(self) -> None:
+        if self._server.status()["wanted"] > 2:
+            self._server.signal(signal.SIGTTOU)
+
+    def _stop_master(self) -> None:
+        self._server.signal(signal.SIGSTOP)
+        wait(STOPPED)
+        self._server.signal(signal.SIGCONT)
+
+    def _take_descriptors(self) -> None:
+        try:
+            with without_descriptors(self._a_worker()), ExitStack() as connections:
+                for _ in range(20):
+                    connections.enter_context(socket.create_connection(self._address, 10))  # type: ignore[arg-type]  # streams are on TCP
+                wait(1.0)
+        except ProcessLookupError:
+            pass  # it has left meanwhile
+
+    def _flood(self) -> None:
+        with ExitStack() as connections:
+            for _ in range(100):
+                connections.enter_context(socket.create_connection(self._address, 10))  # type: ignore[arg-type]  # as above
+
+    def _hang_up_in_the_middle(self) -> None:
+        with LineClient(self._address) as client:
+            client.send("echo " + "x" * 100_000)
+
+    def _hostile_control(self) -> None:
+        for data in (b'{"command": ', b"\xff\xfe\n", b"{}" * 50_000):
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(f"\0prefork/{os.getuid()}/{self._server.pid}")
+                try:
+                    client.sendall(data)
+                except OSError:
+                    pass  # hung up on, as it should be
+
+    def _reopen_logs(self) -> None:
+        self._server.signal(signal.SIGUSR1)
+
+    def _try(self, order: Callable[[], object]) -> None:
+        try:
+            order()
+        except PreforkError:
+            pass  # given up or superseded: the clients are the judges
+
+
+@contextmanager
+def without_descriptors(pid: int) -> Iterator[None]:
+    """Leave the process no descriptor beyond those that it has."""
+    highest = max(int(name) for name in os.listdir(f"/proc/{pid}/fd"))
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (highest + 1, before[1]))
+    try:
+        yield
+    finally:
+        try:
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        except ProcessLookupError:
+            pass  # it was replaced
+
+
+def wait(seconds: float) -> None:
+    """Let time pass: a soak, unlike a test, is made of it."""
+    time.sleep(seconds)
+
+
+def write_code(project: Path, version: int, extra: str = "") -> None:
+    """Write the application of the soak."""
+    write_application(project, str(version), DATAGRAMS + extra)
+
+
+def make_schedule(seed: int, count: int) -> list[str]:
+    """Return the kinds of faults in the order in which the seed wants them."""
+    chosen = random.Random(seed)
+    return [chosen.choice((*Saboteur.COSTLY, *Saboteur.FREE)) for _ in range(count)]

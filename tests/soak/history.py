@@ -1,0 +1,97 @@
+"""What every client asked and got, and what follows from that: the laws of a soak."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+DRAIN_TIMEOUT = 5.0  # of the server
+GRACE = 2.0  # seconds by which a fault may precede, or the notice of it follow, what it explains
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question: when it was asked, when its outcome was known, and the outcome: "" if it was answered."""
+
+    client: str
+    question: str
+    began: float
+    ended: float
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that was done to the server.
+
+    `costs`: it may lose what was in flight, and a worker for a while. `drains`: it tells workers to drain, so that kept
+    connections may be cut `DRAIN_TIMEOUT` later.
+    """
+
+    number: int
+    kind: str
+    costs: bool
+    drains: bool
+    began: float
+    ended: float
+
+
+@dataclass(slots=True)
+class History:
+    """Written by all clients and by the one who does the faults."""
+
+    answered: int = 0
+    longest: float = 0.0  # seconds until an answer
+    lost: list[Request] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    workers: list[tuple[float, int, int]] = field(default_factory=list)  # when, how many served, how many were wanted
+    wrong: list[str] = field(default_factory=list)  # answers that belong to no question
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def note(self, request: Request) -> None:
+        with self._lock:
+            if request.failure:
+                self.lost.append(request)
+            else:
+                self.answered += 1
+                self.longest = max(self.longest, request.ended - request.began)
+
+    def note_wrong(self, what: str) -> None:
+        with self._lock:
+            self.wrong.append(what)
+
+    def violations(self) -> list[str]:
+        """Return what must not have happened."""
+        costly = [fault for fault in self.faults if fault.costs]
+        lost = [
+            f"{one.client} lost {one.question!r} ({one.failure}) at {one.ended:.2f}, and no fault explains it"
+            for one in self.lost
+            if not _explained(one.began, one.ended, costly) and not self._outstayed_a_drain(one)
+        ]
+        short = [
+            f"{serving} of {wanted} workers served at {at:.2f}, and no fault explains it"
+            for at, serving, wanted in self.workers
+            if serving < wanted and not _explained(at - GRACE, at, costly)
+        ]
+        return [*self.wrong, *lost, *short]
+
+    def summary(self) -> dict[str, object]:
+        """Return the figures of the soak."""
+        return {
+            "requests": self.answered + len(self.lost),
+            "answered": self.answered,
+            "lost in flight": dict(Counter(f"{one.client.partition('-')[0]}: {one.failure}" for one in self.lost)),
+            "faults": dict(Counter(fault.kind for fault in self.faults)),
+            "longest stall, s": round(self.longest, 3),
+        }
+
+    def _outstayed_a_drain(self, lost: Request) -> bool:
+        return lost.client.startswith("kept") and any(
+            fault.began <= lost.ended <= fault.ended + DRAIN_TIMEOUT + GRACE for fault in self.faults if fault.drains
+        )
+
+
+def _explained(began: float, ended: float, faults: Sequence[Fault]) -> bool:
+    return any(fault.began - GRACE <= ended and began <= fault.ended + GRACE for fault in faults)
