@@ -1,0 +1,108 @@
+"""A worker that somebody else has taken over: it may say and write what it likes, master and siblings live on."""
+
+from pathlib import Path
+
+import pytest
+
+from prefork.testing import Server
+from tests.process.conftest import Serve
+from tests.process.test_deaths import pids_of
+from tests.support.application import write_application
+from tests.support.clients import LineClient, ask_once, eventually
+
+# What a taken-over worker does: it finds the channel and the scoreboard among what it has.
+HOSTILE = """
+import gc
+import socket
+import prefork.ipc.messages as messages
+
+
+def channel():
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found = socket.socket(fileno=os.dup(int(name)))
+        except OSError:
+            continue
+        if (found.family, found.type) == (socket.AF_UNIX, socket.SOCK_SEQPACKET):
+            found.setblocking(False)
+            return found
+
+
+def say(*packets):
+    end = channel()
+    for packet in packets:
+        try:
+            end.send(packet)
+        except OSError:
+            break
+
+
+def scribble(byte):
+    [rows] = [one for one in gc.get_objects() if type(one).__name__ == "WorkerRows"]
+    rows._memory[:] = byte * len(rows._memory)
+"""
+HELLO_OF_ANOTHER = "messages.encode(messages.Hello(os.getppid()))"
+
+
+def lives(server: Server) -> None:
+    """Return when two workers serve, and the master obeys."""
+    eventually(lambda: len(server.workers()) == 2)
+    server.reload()
+    assert ask_once(server.address, "version") == "1"
+
+
+@pytest.mark.parametrize(
+    "packets",
+    ["b'nonsense'", "os.urandom(60000)", "b''", "messages.encode(messages.Forked(1, 1))", "b'\\xdd' + b'\\xff' * 9"],
+)
+def test_nonsense_on_the_channel_costs_only_its_worker(serve: Serve, project: Path, packets: str) -> None:
+    write_application(project, extra=HOSTILE)
+    with serve(workers=2) as server:
+        before = pids_of(server)
+        with LineClient(server.address) as client:
+            victim = int(client.ask("pid"))
+            client.send(f"eval say({packets})")
+            if packets != "b''":
+                server.wait_for_log("killing worker: it sent")
+                client.wait_for_end()
+                eventually(lambda: victim not in pids_of(server))
+
+        lives(server)
+        assert victim in before
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["messages.Ready()", "messages.StoppedAccepting()", "messages.Failed('x' * 8000, 'y' * 8000)"],
+)
+def test_a_flood_of_messages_holds_nobody_up(serve: Serve, project: Path, message: str) -> None:
+    write_application(project, extra=HOSTILE)
+    with serve(workers=2) as server:
+        with LineClient(server.address) as client:
+            client.ask(f"eval say(*[messages.encode({message})] * 20000)")
+
+        lives(server)
+
+
+def test_a_worker_that_claims_to_be_another_process_is_not_believed(serve: Serve, project: Path) -> None:
+    write_application(project, extra=HOSTILE)
+    with serve(workers=2) as server:
+        pids = pids_of(server)
+        with LineClient(server.address) as client:
+            client.ask(f"eval say({HELLO_OF_ANOTHER})")
+
+        assert pids_of(server) == pids
+        lives(server)
+        assert server.process.poll() is None
+
+
+@pytest.mark.parametrize("byte", ["b'\\xff'", "b'\\x7f'", "b'\\x00'", "b'\\x01'"])
+def test_a_scribbled_scoreboard_misleads_nobody_but_its_readers(serve: Serve, project: Path, byte: str) -> None:
+    write_application(project, extra=HOSTILE)
+    with serve(workers=2, heartbeat_timeout=2) as server:
+        with LineClient(server.address) as client:
+            client.ask(f"eval scribble({byte})")
+        status = server.status()
+
+        assert {worker["state"] for worker in status["workers"]} == {"serving"}
+        lives(server)
