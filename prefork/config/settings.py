@@ -193,6 +193,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Literal["debug", "info", "warning", "error"],
         Option("Operation", "The least important records to log."),
     ] = "info"
+    log_format: Annotated[
+        Literal["text", "json"],
+        Option("Operation", "How each record is written: a line of text, or a JSON object on a line."),
+    ] = "text"
     log_file: Annotated[
         str,
         Option("Operation", "Where to log; - is standard error.", metavar="FILE"),

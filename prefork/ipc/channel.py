@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 import msgspec
@@ -45,6 +46,11 @@ class Channel(Generic[Incoming]):
         except OSError as error:
             reason = os.strerror(error.errno or 0).lower()
             raise ChannelBroken(f"cannot send {type(message).__name__}: {reason}") from error
+
+    def receive_all(self) -> Iterator[tuple[Incoming, int | None]]:
+        """Yield the messages that are there, each with the descriptor that came with it."""
+        while (received := self.receive_with_descriptor()) is not None:
+            yield received
 
     def receive(self) -> list[Incoming]:
         """Return the messages that are there. Raise ChannelBroken at one that is none."""

@@ -92,8 +92,10 @@ class Drain(_Message, frozen=True):
     finish: list[int]
 
 
-class ReopenLogs(_Message, frozen=True):
-    """Master to worker, mold and watcher: the log file was rotated."""
+class LogReopened(_Message, frozen=True):
+    """Master to worker, mold and watcher, with a descriptor attached: write to this log file through it from now on."""
+
+    file: str
 
 
 class ForkWorker(_Message, frozen=True):
@@ -108,9 +110,9 @@ FromWorker = Hello | Ready | StoppedAccepting | Overloaded | PeerRefused | Faile
 FromMold = Ready | Failed | Unsafe | Forked | ForkFailed
 FromWatcher = Ready | Failed | Changed
 FromSuccessor = Serves | Failed
-ToWorker = Drain | ReopenLogs
-ToMold = ForkWorker | ReopenLogs
-ToWatcher = ReopenLogs
+ToWorker = Drain | LogReopened
+ToMold = ForkWorker | LogReopened
+ToWatcher = LogReopened
 Message = FromWorker | FromMold | FromWatcher | FromSuccessor | ToWorker | ToMold | ToWatcher
 
 encode = msgspec.msgpack.Encoder().encode

@@ -14,12 +14,13 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from prefork import __version__, logs
 from prefork.config.load import Loaded
 from prefork.errors import UsageError
 from prefork.ipc import messages
-from prefork.ipc.channel import ChannelBroken
+from prefork.ipc.channel import Channel, ChannelBroken
 from prefork.master import status, wording
 from prefork.master.desk import Desk
 from prefork.master.generations import Generations
@@ -45,7 +46,8 @@ _OLDEST_KERNEL = (5, 10)  # pidfd, child subreaper, close_range
 def run(loaded: Loaded, predecessor: Predecessor | None = None) -> int:
     """Serve until stopped; return the exit status. Raise PreforkError when it cannot begin."""
     _check_platform()
-    logs.set_up(loaded.settings.log_level, loaded.settings.log_file)
+    settings = loaded.settings
+    logs.set_up(settings.log_level, settings.log_file, settings.log_format)
     for warning in loaded.warnings:
         log.warning("%s", warning)
     try:
@@ -228,14 +230,16 @@ class Master(BaseServer):
         self._predecessor = None
 
     def _reopen_logs(self) -> None:
-        logs.reopen()
-        for channel in self._processes.channels():
-            try:
-                channel.send(messages.ReopenLogs())
-            except ChannelBroken:
-                pass  # it is dying, and will write no more lines
-        if self._watcher is not None:
-            self._watcher.reopen_logs()
+        channels: list[Channel[Any]] = [
+            *self._processes.channels(),
+            *(self._watcher.channels() if self._watcher else ()),
+        ]
+        for file, descriptor in logs.reopen().items():
+            for channel in channels:
+                try:
+                    channel.send(messages.LogReopened(file), descriptor)
+                except ChannelBroken:
+                    pass  # it is dying, and will write no more lines
 
     def _describe(self) -> dict[str, object]:
         return status.describe(

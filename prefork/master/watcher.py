@@ -16,7 +16,7 @@ from prefork.config.documents import NAMES
 from prefork.config.settings import Settings
 from prefork.ipc import messages
 from prefork.ipc.channel import Channel, ChannelBroken, make_pair
-from prefork.logs import open_descriptor
+from prefork.logs import open_descriptors
 from prefork.master.sources import Sources
 from prefork.master.workers import Processes
 from prefork.policy.backoff import Backoff
@@ -129,13 +129,9 @@ class Watcher:
         reason = process.failure or how
         log.warning("watcher lost: %s; another one starts %s", reason, when, extra={"pid": process.pid})
 
-    def reopen_logs(self) -> None:
-        """Have the watcher open the log anew."""
-        try:
-            if self._process is not None:
-                self._process.channel.send(messages.ReopenLogs())
-        except ChannelBroken:
-            pass  # it is dying, and will write no more lines
+    def channels(self) -> list[Channel[messages.FromWatcher]]:
+        """Return the channel of the watcher, if there is one."""
+        return [] if self._process is None else [self._process.channel]
 
     def close(self) -> None:
         """Kill the watcher and wait for it, at the end of the master."""
@@ -149,7 +145,7 @@ class Watcher:
 
 def _be_watcher(order: main.Order) -> int:
     """Become the watcher; runs in the forked child."""
-    processes.close_descriptors_except({order.channel.fileno(), open_descriptor()})
+    processes.close_descriptors_except({order.channel.fileno(), *open_descriptors()})
     return main.run(order)
 
 

@@ -17,7 +17,7 @@ from prefork.ipc import messages
 from prefork.ipc.channel import Channel, ChannelBroken, make_pair
 from prefork.ipc.ledger import Ledger
 from prefork.ipc.scoreboard import Counts, WorkerRows
-from prefork.logs import open_descriptor
+from prefork.logs import open_descriptors
 from prefork.master.generations import Generation
 from prefork.master.pressure import Pressure
 from prefork.master.sources import Sources
@@ -319,8 +319,8 @@ class Processes:
 
 def _be_mold(end: socket.socket, order: StartMold, generation: Generation, ledger: Ledger, master_pid: int) -> int:
     """Become the mold; runs in the forked child."""
-    kept = {end.fileno(), *(one.socket.fileno() for one in generation.listeners if not one.closed), open_descriptor()}
-    kept.add(ledger.bell)
+    listeners = {one.socket.fileno() for one in generation.listeners if not one.closed}
+    kept = {end.fileno(), *listeners, *open_descriptors(), ledger.bell}
     processes.close_descriptors_except(kept)
     return mold.run(
         mold.Mold(

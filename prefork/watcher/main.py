@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from prefork.ipc import messages
 from prefork.ipc.channel import Channel, ChannelBroken
-from prefork.logs import reopen
+from prefork.logs import take_reopened
 from prefork.system import processes
 from prefork.system.proctitle import set_title
 from prefork.system.signals import FOR_THE_MASTER, Signals
@@ -61,8 +61,9 @@ def _watch(order: Order) -> None:
     _tell(order.channel, missed)
     for changed in turns:
         _tell(order.channel, changed)
-        if order.channel.receive():  # the one thing the master can say
-            reopen()
+        for message, descriptor in order.channel.receive_all():
+            if descriptor is not None:
+                take_reopened(message.file, descriptor)
 
 
 def _describe(error: Exception) -> str:

@@ -20,7 +20,7 @@ from prefork.ipc import messages
 from prefork.ipc.channel import Channel, ChannelBroken
 from prefork.ipc.ledger import Ledger
 from prefork.ipc.scoreboard import WorkerRows
-from prefork.logs import set_identity
+from prefork.logs import keep_loggers, set_identity
 from prefork.system import environment, processes
 from prefork.system.proctitle import set_title
 from prefork.system.signals import FOR_THE_MASTER, Signals
@@ -91,6 +91,7 @@ def _build(order: Order, channel: Channel[messages.ToWorker], signals: Signals) 
     admission = _make_admission(order)
     services = application.build(order.listeners, order.settings, order.rows, info, admission)
     signals.install()  # constructors may have installed their own
+    keep_loggers()  # or have configured logging
     processes.outlive_parent()
     return Worker(
         rows=order.rows,

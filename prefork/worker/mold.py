@@ -22,7 +22,7 @@ from prefork.ipc import messages
 from prefork.ipc.channel import Channel
 from prefork.ipc.ledger import Ledger
 from prefork.ipc.scoreboard import Scoreboard
-from prefork.logs import reopen, set_identity, set_up
+from prefork.logs import capture_application, keep_loggers, set_identity, set_up, take_reopened
 from prefork.system import environment, processes
 from prefork.system.proctitle import set_title
 from prefork.system.signals import FOR_THE_MASTER, Signals, restore_default
@@ -62,7 +62,9 @@ def run(mold: Mold) -> int:
     set_identity(gen=mold.generation)
     set_title(f"mold gen {mold.generation}", mold.settings.name)
     try:
-        set_up(mold.settings.log_level, mold.settings.log_file)
+        settings = mold.settings
+        set_up(settings.log_level, settings.log_file, settings.log_format)
+        capture_application()
         prepare_surroundings(mold.settings)
         if mold.preload != "never" and not _preload(mold):
             return 0
@@ -90,6 +92,7 @@ def _preload(mold: Mold) -> bool:
     """Import the application; tell the master and return False if workers must not be forked from here."""
     before = hazards.open_descriptors()
     mold.application = load(mold.settings, mold.listeners)
+    keep_loggers()  # the application may have configured logging
     for warning in mold.application.warnings:
         log.warning("%s", warning)
     found = "; ".join(hazards.find_hazards(before, [listener.socket.fileno() for listener in mold.listeners]))
@@ -108,13 +111,13 @@ def _fork_on_order(mold: Mold, close_signals: Callable[[], None]) -> None:
     waiting.register(mold.channel, select.POLLIN)
     while not mold.channel.closed_by_peer:
         waiting.poll()
-        while (received := mold.channel.receive_with_descriptor()) is not None:
+        for received in mold.channel.receive_all():
             match received:
                 case messages.ForkWorker() as order, int(descriptor):
                     _fork_worker(mold, order, descriptor, close_signals)
                     os.close(descriptor)
-                case messages.ReopenLogs(), _:
-                    reopen()
+                case messages.LogReopened(file), int(descriptor):
+                    take_reopened(file, descriptor)
 
 
 def _fork_worker(mold: Mold, order: messages.ForkWorker, descriptor: int, close_signals: Callable[[], None]) -> None:

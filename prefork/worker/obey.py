@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from prefork.ipc import messages
 from prefork.ipc.channel import Channel, ChannelBroken
 from prefork.ipc.scoreboard import BEAT_INTERVAL, WorkerRows
-from prefork.logs import reopen
+from prefork.logs import take_reopened
 from prefork.system.signals import Signals
 from prefork.system.sockets import Listener
 
@@ -98,12 +98,12 @@ class Worker:
     def _take_orders(self) -> None:
         if self._signals.take():
             self._drain("signalled", self._drain_timeout, ())
-        for message in self._channel.receive():
-            match message:
-                case messages.Drain(seconds, finish):
+        for received in self._channel.receive_all():
+            match received:
+                case messages.Drain(seconds, finish), _:
                     self._drain("ordered by the master", seconds, finish)
-                case messages.ReopenLogs():
-                    reopen()
+                case messages.LogReopened(file), int(descriptor):
+                    take_reopened(file, descriptor)
         if self._channel.closed_by_peer and not self._orphaned:
             # Nobody else will serve what is queued on our listeners, and nobody holds the workers together.
             self._orphaned = True

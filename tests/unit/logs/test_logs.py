@@ -3,7 +3,6 @@
 import logging
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,25 +11,6 @@ from prefork import logs
 from prefork.errors import UsageError
 
 log = logging.getLogger("prefork.test")
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left() -> Iterator[None]:
-    yield
-    logs.set_identity()
-    logger = logging.getLogger("prefork")
-    for handler in list(logger.handlers):
-        logger.removeHandler(handler)
-        handler.close()
-    logger.propagate = True
-    logger.setLevel(logging.NOTSET)
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    path = tmp_path / "log"
-    logs.set_up("info", str(path))
-    return path
 
 
 def test_a_line_has_time_level_text_and_pid(file: Path) -> None:
@@ -97,7 +77,7 @@ def test_text_that_is_no_unicode_is_written_escaped(file: Path) -> None:
 
 
 def test_reopen_follows_a_renamed_file_with_the_same_descriptor(file: Path, tmp_path: Path) -> None:
-    descriptor = logs.open_descriptor()
+    descriptors = logs.open_descriptors()
     log.info("before")
     file.rename(tmp_path / "log.1")
     logs.reopen()
@@ -105,7 +85,7 @@ def test_reopen_follows_a_renamed_file_with_the_same_descriptor(file: Path, tmp_
 
     assert "before" in (tmp_path / "log.1").read_text()
     assert "after" in file.read_text()
-    assert logs.open_descriptor() == descriptor
+    assert logs.open_descriptors() == descriptors
 
 
 def test_a_reopen_that_fails_says_so_in_the_old_file(tmp_path: Path) -> None:
@@ -139,37 +119,3 @@ def test_standard_error_is_the_place_for_a_dash(capfd: pytest.CaptureFixture[str
     log.info("here")
 
     assert "INFO  here" in capfd.readouterr().err
-
-
-def test_a_log_that_cannot_be_written_harms_nobody() -> None:
-    logs.set_up("info", "/dev/full")
-
-    log.info("lost")
-
-
-def test_a_reader_that_stops_costs_lines_and_is_told_how_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "_PATIENCE", 0.0)
-    path = tmp_path / "pipe"
-    os.mkfifo(path)
-    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    logs.set_up("info", str(path))
-    fill = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
-    while os.write(fill, b"x" * 4096) == 4096 and _has_room(fill):
-        pass
-    log.info("lost")
-    log.info("lost as well")
-    while len(os.read(reader, 1 << 20)) == 1 << 20:
-        pass
-    log.info("back")
-
-    text = os.read(reader, 1 << 20).decode()
-    assert "back" in text
-    assert "(2 lines before this one were lost" in text
-    os.close(reader)
-    os.close(fill)
-
-
-def _has_room(descriptor: int) -> bool:
-    import select
-
-    return bool(select.select([], [descriptor], [], 0)[1])

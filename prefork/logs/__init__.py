@@ -1,0 +1,147 @@
+"""The log: one line for each record, as text or JSON.
+
+The standard `logging` does the rest: loggers are `prefork`, `prefork.master`, `prefork.worker` and so on. Who speaks
+comes last, in a fixed order: `worker=3 gen=2 pid=4242`. `set_identity` says it once for a process; a record about
+somebody else names its own with `extra={"worker": 3, "gen": 2, "pid": 4242}`. `extra={"detail": text}` adds lines
+below, as a traceback does.
+
+The master opens the files, also anew after a rotation, and hands the descriptors to the others: they may not be allowed
+to open them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+
+from prefork.logs import application
+from prefork.logs.lines import IDENTITY, STYLES, Line, as_json, as_text, is_ours, line_of, own_identity
+from prefork.logs.output import STANDARD_ERROR, Output
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from prefork.logs.lines import Style
+
+_identity: dict[str, int] = {"pid": os.getpid()}
+_outputs: dict[str, Output] = {}  # by file
+_style: Style = as_text
+_log: Output | None = None
+_level = "info"
+
+
+def set_up(level: str, file: str, style: str = "text") -> None:
+    """Send the records of `prefork` from `level` up to `file`, "-" for standard error; again after a reload.
+
+    Raise UsageError if the file cannot be opened.
+    """
+    global _style, _log, _level
+    if file not in _outputs:
+        _outputs[file] = Output(file, _tell_loss)
+    _style, _log, _level = STYLES[style], _outputs[file], level
+    keep_loggers()
+    for name in _outputs.keys() - {file}:
+        _outputs.pop(name).close()
+
+
+def keep_loggers() -> None:
+    """Take our loggers back after the application may have configured logging, which disables what it does not know."""
+    for name, logger in list(logging.root.manager.loggerDict.items()):
+        if is_ours(name) and isinstance(logger, logging.Logger):
+            logger.disabled = False
+    ours = logging.getLogger("prefork")
+    if _handler not in ours.handlers:
+        ours.addHandler(_handler)
+    ours.propagate = False
+    ours.setLevel(_level.upper())
+
+
+def capture_application() -> None:
+    """Let what the application logs, warns of and prints go where our own lines go. Called before it is imported."""
+    application.log_to(_Handler(), _level)
+    application.write_to(None if _log is None or _log.file == STANDARD_ERROR else _log)
+    if _style is as_json:
+        application.print_by(_record_printed)
+
+
+def reopen() -> dict[str, int]:
+    """Open the files anew after they were renamed; return the descriptors of those that could be, for other processes.
+
+    A file that cannot be opened goes on being written under its new name.
+    """
+    reopened, log = {}, logging.getLogger("prefork")
+    for file, output in _outputs.items():
+        if file == STANDARD_ERROR:
+            continue
+        try:
+            output.reopen()
+        except OSError as error:
+            log.error("cannot reopen the log %s: %s; the old file is still written", file, error.strerror)
+        else:
+            log.info("log reopened: %s", file)
+            reopened[file] = output.descriptor
+    return reopened
+
+
+def take_reopened(file: str, descriptor: int) -> None:
+    """Write to the file through a descriptor from the master, which is closed."""
+    if file in _outputs:
+        _outputs[file].take(descriptor)
+    else:
+        os.close(descriptor)  # of another generation's settings
+
+
+def open_descriptors() -> set[int]:
+    """Return the descriptors that are written to, for a forked child that closes all others."""
+    return {2}.union(*(output.descriptors for output in _outputs.values()))
+
+
+def set_identity(**fields: int) -> None:
+    """Say once who this process is: worker, gen, slot. The pid is added by itself, also after a fork."""
+    unknown = fields.keys() - set(IDENTITY)
+    assert not unknown, f"not an identity field: {unknown}"
+    _identity.clear()
+    _identity.update({"pid": os.getpid(), **fields})
+
+
+def _line(level: str, logger: str, message: str, fields: Mapping[str, object]) -> Line:
+    return Line(time.time(), level, logger, message, {**fields, **own_identity(_identity)})
+
+
+def _tell_loss(lost: int) -> str:
+    return _style(_line("WARN", "prefork.log", "lines lost: the log could not be written", {"lost": lost}))
+
+
+def _record_printed(stream: str, text: str) -> None:
+    if _log is not None:
+        _log.write(_style(_line("INFO", stream, text, {})))
+
+
+class _Handler(logging.Handler):
+    """Writes each record to the log, wherever that is now."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = _style(line_of(record, _identity))
+        except Exception:  # arguments that do not fit the message, or whose __str__ raises: logging reports it
+            self.handleError(record)
+            return
+        if _log is not None:
+            _log.write(line)
+
+    def close(self) -> None:
+        """Do nothing: `logging.config` closes every handler there is, and this one goes on."""
+
+
+_handler = _Handler()
+
+
+def _forget_parent() -> None:
+    _identity["pid"] = os.getpid()
+    for output in _outputs.values():
+        output.forget_parent()
+
+
+os.register_at_fork(after_in_child=_forget_parent)
