@@ -153,6 +153,8 @@ def _complete(settings: Settings, origins: Mapping[str, str], document: Document
         changes["config"] = os.path.abspath(document.path)
     if settings.log_file != "-":
         changes["log_file"] = os.path.join(chdir, settings.log_file)
+    if settings.access_log not in ("off", "-"):
+        changes["access_log"] = os.path.join(chdir, settings.access_log)
     if settings.control not in ("auto", "off"):
         changes["control"] = os.path.join(chdir, settings.control)
     return msgspec.structs.replace(settings, **changes)

@@ -201,3 +201,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str,
         Option("Operation", "Where to log; - is standard error.", metavar="FILE"),
     ] = "-"
+    access_log: Annotated[
+        str,
+        Option("Operation", "Where each connection is recorded when it ends; - is the log.", metavar="off|-|FILE"),
+    ] = "off"

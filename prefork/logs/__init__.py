@@ -1,4 +1,4 @@
-"""The log: one line for each record, as text or JSON.
+"""The log: one line for each record, as text or JSON, and the access log beside it.
 
 The standard `logging` does the rest: loggers are `prefork`, `prefork.master`, `prefork.worker` and so on. Who speaks
 comes last, in a fixed order: `worker=3 gen=2 pid=4242`. `set_identity` says it once for a process; a record about
@@ -29,20 +29,23 @@ _identity: dict[str, int] = {"pid": os.getpid()}
 _outputs: dict[str, Output] = {}  # by file
 _style: Style = as_text
 _log: Output | None = None
+_access: Output | None = None
 _level = "info"
 
 
-def set_up(level: str, file: str, style: str = "text") -> None:
+def set_up(level: str, file: str, style: str = "text", access: str = "off") -> None:
     """Send the records of `prefork` from `level` up to `file`, "-" for standard error; again after a reload.
 
-    Raise UsageError if the file cannot be opened.
+    `access` is where `record_access` writes: "-" for the same place, a file, or "off". Raise UsageError.
     """
-    global _style, _log, _level
-    if file not in _outputs:
-        _outputs[file] = Output(file, _tell_loss)
-    _style, _log, _level = STYLES[style], _outputs[file], level
+    global _style, _log, _access, _level
+    access = file if access == "-" else access
+    wanted = {file} | ({access} - {"off"})
+    for name in wanted - _outputs.keys():
+        _outputs[name] = Output(name, _tell_loss)
+    _style, _log, _access, _level = STYLES[style], _outputs[file], _outputs.get(access), level
     keep_loggers()
-    for name in _outputs.keys() - {file}:
+    for name in _outputs.keys() - wanted:
         _outputs.pop(name).close()
 
 
@@ -104,6 +107,12 @@ def set_identity(**fields: int) -> None:
     assert not unknown, f"not an identity field: {unknown}"
     _identity.clear()
     _identity.update({"pid": os.getpid(), **fields})
+
+
+def record_access(what: str, fields: Mapping[str, object]) -> None:
+    """Write a line to the access log, whatever the log's level; the identity of this process is added."""
+    if _access is not None:
+        _access.write(_style(_line("INFO", "prefork.access", what, fields)))
 
 
 def _line(level: str, logger: str, message: str, fields: Mapping[str, object]) -> Line:

@@ -47,7 +47,7 @@ def run(loaded: Loaded, predecessor: Predecessor | None = None) -> int:
     """Serve until stopped; return the exit status. Raise PreforkError when it cannot begin."""
     _check_platform()
     settings = loaded.settings
-    logs.set_up(settings.log_level, settings.log_file, settings.log_format)
+    logs.set_up(settings.log_level, settings.log_file, settings.log_format, settings.access_log)
     for warning in loaded.warnings:
         log.warning("%s", warning)
     try:

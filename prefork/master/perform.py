@@ -140,7 +140,7 @@ class Performer:
     def _adopt_settings(self, generation: int) -> None:
         """Let the master itself follow the settings that its workers have now."""
         settings = self._generations.get(generation).settings
-        logs.set_up(settings.log_level, settings.log_file, settings.log_format)
+        logs.set_up(settings.log_level, settings.log_file, settings.log_format, settings.access_log)
         set_title("master", settings.name)
         if settings.control != self._control:
             log.warning("control not changed: it stays %s until the next start", self._control)

@@ -72,6 +72,7 @@ class Pool:
         """Called, by any thread, when accepting has stopped and when after that the last connection has ended."""
         self.stopped = threading.Event()  # accepting has stopped
         self.ended = threading.Event()  # and the last connection has ended
+        self.aborted = False  # connections that were open have been cut
         self._report = report or log_escaped
         self._intakes: list[Intake] = []
         self._wait: Intakes | None = None  # while it accepts
@@ -134,6 +135,7 @@ class Pool:
     def abort(self) -> None:
         """Stop accepting, and end every open connection under its handler's hands."""
         self.drain()
+        self.aborted = True
         with self._lock:
             requests = [thread.request for thread in self._busy]
         for request in requests:

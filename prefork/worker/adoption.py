@@ -155,7 +155,7 @@ class Adoption:
         return None
 
     def _new_gate(self, listener: Listener, descriptor: int) -> Gate:
-        gate = Gate(listener.index, descriptor, listener.socket.type == socket.SOCK_DGRAM, str(listener.address))
+        gate = Gate(listener.index, descriptor, listener.socket.type == socket.SOCK_DGRAM, listener.actual)
         self._gates[listener.index] = gates[descriptor] = gate
         os.set_blocking(descriptor, gate.datagrams)
         return gate

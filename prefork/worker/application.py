@@ -6,15 +6,13 @@ import ast
 import functools
 import logging
 import os
-import socketserver
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from prefork.errors import ApplicationError
-from prefork.serving.mixins import ForkingMixIn
 from prefork.worker import guards
 from prefork.worker.adoption import Adoption
-from prefork.worker.assembly import Assembly
+from prefork.worker.assembly import FORKING, Assembly
 from prefork.worker.hooks import call_on_worker_start
 from prefork.worker.making import Maker
 from prefork.worker.target import Target, add_to_path, call_target, find, parse_target
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("prefork.worker")
 
 Kind = Literal["server class", "server instance", "handler class", "factory"]
-FORKING = (socketserver.ForkingMixIn, ForkingMixIn)
 
 
 @dataclass(frozen=True, slots=True)

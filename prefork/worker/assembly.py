@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import socketserver
 import threading
 
+from prefork.serving.mixins import ForkingMixIn
 from prefork.serving.pool import Pool
 from prefork.serving.threadpool import ThreadPoolMixIn
 from prefork.worker import reporting, waking
+from prefork.worker.access import FORKED, Record, RecordingActivity, watch, watch_refusals
 from prefork.worker.connections import Connections
 from prefork.worker.gated import GatedDatagrams, GatedStream, count_datagrams
 from prefork.worker.services import ForeignService, PooledService
@@ -32,6 +35,7 @@ _UNLIMITED = (
     "limits not applied: %s accepts with its own code, which limit_connections, limit_per_peer and idle_timeout do not "
     "reach; serve its handler class to have them"
 )
+FORKING = (socketserver.ForkingMixIn, ForkingMixIn)
 
 
 class Assembly:
@@ -42,6 +46,7 @@ class Assembly:
         self._admission = admission
         self._activity = activity
         self._foreign_row = settings.threads
+        self._records_access = settings.access_log != "off"
         self._lock = threading.RLock()  # of the row that the foreign servers share
 
     def introduce(self, worker: object, server: Any) -> None:
@@ -59,7 +64,7 @@ class Assembly:
         if foreign and (self._admission is not None or self._settings.idle_timeout):
             names = ", ".join(sorted({type(server).__qualname__ for server, _ in foreign}))
             log.warning(_UNLIMITED, names)
-        connections = [Connections(self._activity, self._foreign_row, self._lock) for _ in foreign]
+        connections = [self._connections_of(server, gate) for server, gate in foreign]
         for (server, gate), its_connections in zip(foreign, connections, strict=True):
             adoption.set_kind(server, gate, GatedDatagrams if gate.datagrams else GatedStream)
             if gate.datagrams:
@@ -71,21 +76,36 @@ class Assembly:
             ForeignService(server, gate, its_connections)
             for (server, gate), its_connections in zip(foreign, connections, strict=True)
         ]
-        return [PooledService(pooled, self._make_pool()), *services] if pooled else services
+        return [PooledService(pooled, self._make_pool(pooled)), *services] if pooled else services
 
-    def _make_pool(self) -> Pool:
+    def _make_pool(self, pooled: Sequence[tuple[Any, Gate]]) -> Pool:
+        activity = self._activity
+        if self._records_access:
+            activity = RecordingActivity(activity, {gate.index: gate.name for _, gate in pooled})
+            for server, _ in pooled:
+                watch(server, activity)
         return Pool(
             self._settings.threads,
-            self._activity,
+            activity,
             idle_timeout=self._settings.idle_timeout,
             admission=self._admission,
             report=reporting.report_failure,
         )
 
+    def _connections_of(self, server: Any, gate: Gate) -> Connections:
+        if not self._records_access:
+            return Connections(self._activity, self._foreign_row, self._lock)
+        outcome = FORKED if isinstance(server, FORKING) else ""
+        connections = Connections(
+            self._activity, self._foreign_row, self._lock, lambda address: Record(gate.name, address, outcome)
+        )
+        watch_refusals(server, connections.note_refused)
+        return connections
+
     def _report_failures_of(self, connections: Sequence[Connections]) -> None:
-        def note_failure(client_address: object) -> None:
+        def note_failure(client_address: object, client_gone: bool) -> None:
             for its_connections in connections:
-                its_connections.note_failure(client_address)
+                its_connections.note_failure(client_address, client_gone)
 
         reporting.install(note_failure)
         if connections:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from prefork.serving.activity import Activity
+    from prefork.worker.access import Record
 
     Base = socket.socket
 else:
@@ -31,12 +32,19 @@ else:
 class Connections:
     """What is open of one server. All servers of a worker share one row of the activity, and so one lock."""
 
-    def __init__(self, activity: Activity, row: int, lock: threading.RLock) -> None:
+    def __init__(
+        self,
+        activity: Activity,
+        row: int,
+        lock: threading.RLock,
+        begin_record: Callable[[object], Record] | None = None,
+    ) -> None:
         self.on_change: Callable[[], object] = lambda: None
         """Called when the last one has ended."""
         self._activity = activity
         self._row = row
         self._lock = lock  # reentrant: the garbage collector may end a connection at any moment
+        self._begin_record = begin_record
         self._open: dict[int, _Open] = {}
         self._pid = os.getpid()
 
@@ -46,13 +54,24 @@ class Connections:
     def opened(self, request: Any, listener: int, client_address: object) -> None:
         """Count a request."""
         with self._lock:
-            self._open[id(request)] = _Open(request, client_address, functools.partial(self.closed, id(request)))
+            one = _Open(request, client_address, functools.partial(self.closed, id(request)))
+            if self._begin_record is not None:
+                one.record = self._begin_record(client_address)
+                if isinstance(request, tuple):  # a datagram, of which nothing more will be known
+                    one.record.measure(request)
+            self._open[id(request)] = one
             self._activity.opened(self._row, listener, client_address)
 
     def follow(self, connection: socket.socket) -> None:
         """Let the connection itself tell of its end."""
         connection.__class__ = _followed(type(connection))
         _owners[id(connection)] = self
+
+    def measure(self, request: Any) -> None:
+        """Complete the record of a connection that is about to be shut down or closed."""
+        one = self._open.get(id(request))
+        if one is not None and one.record is not None:
+            one.record.measure(request)
 
     def closed(self, identity: int, *_: object) -> None:
         """Note the end of a request; again does no harm. In a child that a server forked, ends are not ours."""
@@ -64,6 +83,8 @@ class Connections:
             if ended is None:
                 return
             self._activity.closed(self._row, ended.failed)
+        if ended.record is not None:
+            ended.record.end(ended.failed)
         if not self._open:
             self.on_change()
 
@@ -76,18 +97,28 @@ class Connections:
                 moving.refer_to(successor, functools.partial(self.closed, id(successor)))
                 self._open[id(successor)] = moving
 
-    def note_failure(self, client_address: object) -> None:
+    def note_failure(self, client_address: object, client_gone: bool = False) -> None:
         """Note that the handler of this client's connection raised."""
         with self._lock:
             for one in list(self._open.values()):
                 if one.client_address == client_address and not one.failed:
                     one.failed = True
+                    one.note_outcome("lost" if client_gone else "")
                     return
+
+    def note_refused(self, request: Any) -> None:
+        """Note that the server does not serve a request."""
+        one = self._open.get(id(request))
+        if one is not None and one.record is not None:
+            one.record.outcome = "refused"
 
     def cut(self) -> None:
         """End every connection under its handler's hands."""
         with self._lock:
-            held = [one.request() for one in list(self._open.values())]
+            held = []
+            for one in list(self._open.values()):
+                one.note_outcome("cut")
+                held.append(one.request())
         for request in held:
             cut(request)
 
@@ -98,7 +129,12 @@ class _Open:
     def __init__(self, request: Any, client_address: object, on_end: Callable[..., object]) -> None:
         self.client_address = client_address
         self.failed = False
+        self.record: Record | None = None  # if there is an access log
         self.refer_to(request, on_end)
+
+    def note_outcome(self, outcome: str) -> None:
+        if self.record is not None:
+            self.record.outcome = self.record.outcome or outcome
 
     def refer_to(self, request: Any, on_end: Callable[..., object]) -> None:
         try:
@@ -125,13 +161,24 @@ class _Followed(Base):
             owner.closed(id(self))
         return descriptor
 
+    def shutdown(self, how: int) -> None:
+        _measure(self)
+        super().shutdown(how)
+
     def _real_close(self, *args: Any) -> None:
+        _measure(self)
         try:
             super()._real_close(*args)  # type: ignore[misc]  # not in the stubs
         finally:
             owner = _owners.pop(id(self), None)
             if owner is not None:
                 owner.closed(id(self))
+
+
+def _measure(connection: socket.socket) -> None:
+    owner = _owners.get(id(connection))
+    if owner is not None:
+        owner.measure(connection)
 
 
 def _successor(caller: FrameType, descriptor: int) -> socket.socket | None:

@@ -40,7 +40,7 @@ class Gate:
 
     def __init__(self, index: int, descriptor: int, datagrams: bool, name: str = "") -> None:
         self.index = index
-        self._name = name
+        self.name = name
         self.descriptor = descriptor  # of the adopted socket, or of the copy that the server waits for
         self.datagrams = datagrams
         found = os.fstat(descriptor)
@@ -145,10 +145,10 @@ class Gate:
             raise
         except OSError as error:
             if error.errno in EXHAUSTED:
-                self.rest.begin(error, self._name)
+                self.rest.begin(error, self.name)
             raise
         if self.rest.until:
-            self.rest.note_success(self._name)
+            self.rest.note_success(self.name)
         if finishing:
             self._leave_if_empty()
         return taken

@@ -63,7 +63,7 @@ def run(mold: Mold) -> int:
     set_title(f"mold gen {mold.generation}", mold.settings.name)
     try:
         settings = mold.settings
-        set_up(settings.log_level, settings.log_file, settings.log_format)
+        set_up(settings.log_level, settings.log_file, settings.log_format, settings.access_log)
         capture_application()
         prepare_surroundings(mold.settings)
         if mold.preload != "never" and not _preload(mold):

@@ -24,12 +24,17 @@ _PEER_GONE = (BrokenPipeError, ConnectionResetError, ConnectionAbortedError)
 _GIVEN_UP = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH})
 
 
+def peer_is_gone(error: BaseException | None) -> bool:
+    """Say whether the connection failed because there is nobody at its other end any more."""
+    return isinstance(error, _PEER_GONE) or (isinstance(error, OSError) and error.errno in _GIVEN_UP)
+
+
 def report_failure(error: BaseException | None, client_address: object, server: Any) -> None:
     """Log what a handler raised."""
     about = {"peer": format_peer(client_address), "listener": format_peer(getattr(server, "server_address", None))}
     if went_idle(error):
         log.info("connection idle; closed", extra=about)
-    elif isinstance(error, _PEER_GONE) or (isinstance(error, OSError) and error.errno in _GIVEN_UP):
+    elif peer_is_gone(error):
         log.info("connection lost: %s; connection closed", type(error).__name__, extra=about)
     elif isinstance(error, SystemExit):
         log.warning("handler called sys.exit(%r): only its connection ends", error.code, extra=about)
@@ -38,11 +43,11 @@ def report_failure(error: BaseException | None, client_address: object, server: 
         log.error("handler failed: %s; connection closed", what, exc_info=error, extra=about)
 
 
-def install(note_failure: Callable[[object], None]) -> None:
+def install(note_failure: Callable[[object, bool], None]) -> None:
     """Let the servers of both lineages report here, unless they override `handle_error`."""
 
     def log_error(error: BaseException | None, client_address: object, server: Any) -> None:
-        note_failure(client_address)
+        note_failure(client_address, peer_is_gone(error))
         report_failure(error, client_address, server)
 
     def handle_error(self: Any, request: object, client_address: object) -> None:

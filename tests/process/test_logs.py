@@ -1,5 +1,6 @@
-"""The log of a whole server: with all that its workers write in it."""
+"""The log of a whole server: rotated, full, unread, and with all that its workers write in it."""
 
+import json
 import os
 import re
 import signal
@@ -13,8 +14,80 @@ import pytest
 
 from prefork.testing import Server
 from tests.process.conftest import Serve
+from tests.support import tools
 from tests.support.application import write_application
-from tests.support.clients import LineClient, ask_once, eventually
+from tests.support.clients import LineClient, ask_once, eventually, steady_load
+
+RECORD = re.compile(
+    r"^\S+ INFO  connection served  seconds=\S+ in=\d+ out=\d+ listener=\S+ peer=\S+ worker=\d .*$", re.M
+)
+LOST = re.compile(r" lines lost: the log could not be written  lost=(\d+) worker=0 ")
+
+
+def records(*files: Path) -> int:
+    """Count the whole lines about connections that were served."""
+    return sum(len(RECORD.findall(file.read_text())) for file in files)
+
+
+def rotate(directory: Path, how: str) -> None:
+    """Have logrotate rotate access.log."""
+    config = directory / "logrotate.conf"
+    config.write_text(f"{directory}/access.log {{\n rotate 100\n missingok\n {how}\n}}\n")
+    config.chmod(0o644)
+    tools.run(["logrotate", "--force", "--state", str(directory / "state"), str(config)])
+
+
+@pytest.mark.needs("logrotate")
+@pytest.mark.parametrize("way", ["kill -USR1 {pid}", "{python} -m prefork reopen --pid {pid}"])
+def test_renaming_and_reopening_under_load_loses_no_line(serve: Serve, project: Path, way: str) -> None:
+    access = project / "access.log"
+    with serve(workers=2, access_log=str(access)) as server:
+        reopen = way.format(pid=server.pid, python=sys.executable)
+        with steady_load(server.address) as crowd:
+            for turn in range(1, 6):
+                crowd.wait_for_more()
+                rotate(project, f"postrotate\n {reopen}\n endscript")
+                server.wait_for_log(f"log reopened: {access}", count=turn)
+                eventually(lambda: records(access) > 0)
+        assert server.stop() == 0
+
+    assert crowd.failures == []
+    assert len(list(project.glob("access.log*"))) == 6
+    assert records(*project.glob("access.log*")) == crowd.answers.total()
+
+
+@pytest.mark.needs("logrotate")
+def test_copying_and_truncating_under_load_loses_no_line_written_later(serve: Serve, project: Path) -> None:
+    access = project / "access.log"
+    with serve(workers=2, access_log=str(access)) as server:
+        with steady_load(server.address) as crowd:
+            for _ in range(3):
+                crowd.wait_for_more()
+                with stopped(server):  # what comes between the copy and the truncation nobody can keep
+                    rotate(project, "copytruncate")
+                    assert access.stat().st_size == 0
+        assert server.stop() == 0
+
+    assert crowd.failures == []
+    assert records(*project.glob("access.log*")) == crowd.answers.total()
+    assert b"\0" not in access.read_bytes()
+
+
+@contextmanager
+def stopped(server: Server) -> Iterator[None]:
+    """The workers do nothing for the length of the block."""
+    pids = [worker["pid"] for worker in server.workers()]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    eventually(lambda: all(is_stopped(pid) for pid in pids))
+    yield
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+
+
+def is_stopped(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
 
 WRITERS = {
     "print": "print('from print')",
@@ -107,6 +180,117 @@ def test_an_application_that_configures_logging_wins_and_our_own_lines_go_on(
         assert " ERROR handler failed: ValueError: the reason" in server.wait_for_log("the reason")
         assert "\nTHEIRS imported\n" in server.log
         assert "shop: imported" not in server.log
+
+
+def test_every_line_of_a_json_log_is_an_object(serve: Serve, project: Path) -> None:
+    with serve(workers=2, log_format="json", access_log="-", wait_until_ready=False) as server:
+        server.wait_for_log('"message": "ready: ')
+        ask_once(server.address, "eval print('printed', file=sys.stderr)")
+        with LineClient(server.address) as client:
+            client.send("raise \x1b[31m")
+            client.wait_for_end()
+        write_application(project, extra="raise RuntimeError('broken')")
+        server.signal(signal.SIGHUP)
+        server.wait_for_log("reload failed")
+        server.stop()
+
+    told = [json.loads(line) for line in server.log.splitlines()]
+    assert all(list(line)[:4] == ["time", "level", "logger", "message"] for line in told)
+    (failed,) = [line for line in told if line["message"].startswith("handler failed")]
+    assert {"listener", "peer", "worker", "gen", "pid"} <= failed.keys()
+    assert "ValueError: \x1b[31m" in failed["detail"]
+    (given_up,) = [line for line in told if line["message"].startswith("reload failed")]
+    assert "RuntimeError: broken" in given_up["detail"]
+    (printed,) = [line for line in told if line["logger"] == "stderr"]
+    assert (printed["message"], printed["worker"] in (0, 1)) == ("printed", True)
+    assert [line["in"] for line in told if line["message"] == "connection failed"] == [len("raise \x1b[31m\n")]
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    tools.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)])
+    yield disk
+    tools.run(["umount", "--lazy", str(disk)])
+
+
+@pytest.mark.root
+@pytest.mark.needs("mount")
+def test_a_full_disk_stops_nobody_and_what_was_lost_is_told(serve: Serve, tiny_disk: Path) -> None:
+    access, filler = tiny_disk / "access.log", tiny_disk / "filler"
+    filler.write_bytes(bytes(40_000))
+    with serve(workers=1, access_log=str(access)) as server:
+        answered = 0
+        while not answered or access.stat().st_size < 64_000 - filler.stat().st_size - 4096 or answered % 50:
+            answered += ask_once(server.address, "echo x") == "x"
+        for _ in range(200):
+            answered += ask_once(server.address, "echo x") == "x"
+        filler.unlink()
+        answered += ask_once(server.address, "echo x") == "x"
+        assert server.stop() == 0
+
+        lost = sum(map(int, LOST.findall(access.read_text())))
+        assert lost >= 100
+        assert records(access) + lost == answered
+
+
+def test_a_reader_that_does_not_read_stops_nobody_and_what_was_lost_is_told(project: Path) -> None:
+    with unread(project) as server:
+        (port,) = read_until_ready(server)
+        for _ in range(800):
+            assert ask_once(("127.0.0.1", port), "echo x") == "x"
+        assert server.stderr is not None
+        os.set_blocking(server.stderr.fileno(), False)
+        told = read_what_there_is(server)
+        assert ask_once(("127.0.0.1", port), "echo x") == "x"
+        os.set_blocking(server.stderr.fileno(), True)
+        server.terminate()
+        told += server.stderr.read().decode()
+
+    lost = sum(map(int, LOST.findall(told)))
+    assert lost > 0
+    assert len(RECORD.findall(told)) + lost == 801
+    assert server.returncode == 0
+
+
+def test_a_reader_that_is_gone_stops_nobody(project: Path) -> None:
+    with unread(project) as server:
+        (port,) = read_until_ready(server)
+        assert server.stderr is not None
+        server.stderr.close()
+
+        assert [ask_once(("127.0.0.1", port), "echo x") for _ in range(20)] == ["x"] * 20
+        tools.run([sys.executable, "-m", "prefork", "reload", "--pid", str(server.pid)])
+        assert ask_once(("127.0.0.1", port), "generation") == "2"
+        server.terminate()
+        assert server.wait(30) == 0
+
+
+def unread(project: Path) -> subprocess.Popen[bytes]:
+    """Start a server of one worker whose log nobody has to read."""
+    words = ["app:Handler", "-w", "1", "-b", "tcp://127.0.0.1:0", "--access-log", "-", "--canary-time", "0"]
+    command = [sys.executable, "-m", "prefork", "run", *words]
+    return subprocess.Popen(command, cwd=project, stderr=subprocess.PIPE, bufsize=0)
+
+
+def read_until_ready(server: subprocess.Popen[bytes]) -> list[int]:
+    """Read its log until it is ready; return its ports."""
+    assert server.stderr is not None
+    ports = []
+    for line in server.stderr:
+        ports += [int(port) for port in re.findall(rb"listening: tcp://127.0.0.1:(\d+)", line)]
+        if b" ready: " in line:
+            break
+    return ports
+
+
+def read_what_there_is(server: subprocess.Popen[bytes]) -> str:
+    assert server.stderr is not None
+    parts = []
+    while part := server.stderr.read(1 << 20):
+        parts.append(part)
+    return b"".join(parts).decode()
 
 
 def test_lines_are_whole_under_a_storm_of_dying_children(serve: Serve) -> None:
