@@ -26,9 +26,10 @@ _REQUEST = struct.Struct("=dI")
 _TEXT = struct.Struct("=64p64p")
 _REQUEST_AT = _COUNTERS.size
 _TEXT_AT = _REQUEST_AT + _REQUEST.size
-_THREAD_ROW_BYTES = 192
+_THREAD_ROW_BYTES = 256
 _CLOSED_AT = 8
 _FAILED_AT = 16
+_REFUSED_AT = 192
 _WORD = struct.Struct("=Q")
 
 
@@ -49,9 +50,15 @@ class Counts:
     accepted: int = 0
     closed: int = 0
     failed: int = 0
+    refused: int = 0
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(self.accepted + other.accepted, self.closed + other.closed, self.failed + other.failed)
+        return Counts(
+            self.accepted + other.accepted,
+            self.closed + other.closed,
+            self.failed + other.failed,
+            self.refused + other.refused,
+        )
 
 
 class Scoreboard:
@@ -105,6 +112,15 @@ class WorkerRows:
             self._increment(at + _FAILED_AT)
         self._increment(at + _CLOSED_AT)
 
+    def identified(self, row: int, client_address: object) -> None:
+        """Show that the thread serves somebody else than it seemed (the thread of that row only)."""
+        at = self._threads_start + row * _THREAD_ROW_BYTES + _TEXT_AT
+        struct.pack_into("=64p", self._memory, at, format_peer(client_address).encode(errors="replace")[:63])
+
+    def refused(self, row: int) -> None:
+        """Count a connection that is closed without being served (the thread of that row only)."""
+        self._increment(self._threads_start + row * _THREAD_ROW_BYTES + _REFUSED_AT)
+
     def tagged(self, row: int, text: str) -> None:
         """Show a text of the application beside the present request (the thread of that row only)."""
         at = self._threads_start + row * _THREAD_ROW_BYTES + _TEXT_AT + 64
@@ -117,7 +133,9 @@ class WorkerRows:
         """Add up the counters of all thread rows."""
         total = Counts()
         for row in range(self.threads + 1):
-            total += Counts(*_COUNTERS.unpack_from(self._memory, self._threads_start + row * _THREAD_ROW_BYTES))
+            at = self._threads_start + row * _THREAD_ROW_BYTES
+            refused = _WORD.unpack_from(self._memory, at + _REFUSED_AT)
+            total += Counts(*_COUNTERS.unpack_from(self._memory, at), *refused)
         return total
 
     def requests(self) -> list[Request]:

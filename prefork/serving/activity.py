@@ -15,6 +15,12 @@ if TYPE_CHECKING:
         def closed(self, row: int, failed: bool) -> None:
             """It has ended; `failed` if its handler raised."""
 
+        def identified(self, row: int, client_address: object) -> None:
+            """Its client is another one than whoever connected: a proxy has said so."""
+
+        def refused(self, row: int) -> None:
+            """It is not served, because it did not get through what comes before its handler."""
+
         def tagged(self, row: int, text: str) -> None:
             """The application says what it is doing for this connection."""
 
@@ -26,6 +32,12 @@ class NoActivity:
         pass
 
     def closed(self, row: int, failed: bool) -> None:
+        pass
+
+    def identified(self, row: int, client_address: object) -> None:
+        pass
+
+    def refused(self, row: int) -> None:
         pass
 
     def tagged(self, row: int, text: str) -> None:

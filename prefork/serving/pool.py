@@ -50,6 +50,14 @@ class PoolThread(threading.Thread):
     def run(self) -> None:
         self.pool._work(self)
 
+    def exchange(self, request: Any) -> None:
+        """Carry the connection as this object from now on (this thread only)."""
+        with self.pool._lock:
+            self.request = request
+            aborted = self.pool._aborted
+        if aborted:
+            cut(request)
+
 
 class Pool:
     """The threads of one process, shared by all servers that are added before it starts."""
@@ -81,6 +89,7 @@ class Pool:
         self._lock = threading.Lock()  # of everything below
         self._accepting = False
         self._draining = False  # read by the leader without the lock
+        self._aborted = False
         self._leader: PoolThread | None = None
         self._followers: list[PoolThread] = []
         self._busy: set[PoolThread] = set()
@@ -137,6 +146,7 @@ class Pool:
         self.drain()
         self.aborted = True
         with self._lock:
+            self._aborted = True  # for connections that are just being exchanged for another object
             requests = [thread.request for thread in self._busy]
         for request in requests:
             cut(request)

@@ -37,3 +37,4 @@ def test_the_pool_and_the_worker_are_not_loaded() -> None:
 
     assert "prefork.serving.base" in loaded
     assert "prefork.serving.pool" not in loaded
+    assert {"prefork.serving.stages", "prefork.serving.tls", "prefork.serving.proxy", "ssl"}.isdisjoint(loaded)

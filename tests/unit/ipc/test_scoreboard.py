@@ -85,3 +85,22 @@ def test_what_a_forked_process_writes_is_seen() -> None:
 
 def test_the_supervisor_expects_beats_as_often_as_workers_beat() -> None:
     assert supervisor.BEAT_INTERVAL == BEAT_INTERVAL
+
+
+def test_a_client_behind_a_proxy_takes_the_place_of_the_proxy() -> None:
+    rows = Scoreboard(slots=1, threads=1).worker(0)
+    rows.opened(0, 3, ("127.0.0.1", 1))
+    rows.tagged(0, "tag")
+    rows.identified(0, ("2001:db8::1", 2, 0, 0))
+
+    (request,) = rows.requests()
+    assert (request.peer, request.tag, request.listener) == ("[2001:db8::1]:2", "tag", 3)
+
+
+def test_a_refused_connection_is_counted_as_one() -> None:
+    rows = Scoreboard(slots=1, threads=1).worker(0)
+    rows.opened(0, 0, None)
+    rows.refused(0)
+    rows.closed(0, failed=False)
+
+    assert rows.counts() == Counts(accepted=1, closed=1, refused=1)

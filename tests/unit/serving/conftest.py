@@ -24,19 +24,35 @@ class Echo(socketserver.BaseRequestHandler):
 
 
 class Notes:
-    """An Activity that remembers."""
+    """An Activity that remembers, and lets a test wait for what it is told."""
 
     def __init__(self) -> None:
         self.lines: list[tuple[object, ...]] = []
+        self._condition = threading.Condition()
 
     def opened(self, row: int, listener: int, client_address: object) -> None:
-        self.lines.append(("opened", row, listener))
+        self._note("opened", row, listener)
 
     def closed(self, row: int, failed: bool) -> None:
-        self.lines.append(("closed", row, failed))
+        self._note("closed", row, failed)
+
+    def identified(self, row: int, client_address: object) -> None:
+        self._note("identified", row, client_address)
+
+    def refused(self, row: int) -> None:
+        self._note("refused", row)
 
     def tagged(self, row: int, text: str) -> None:
-        self.lines.append(("tagged", row, text))
+        self._note("tagged", row, text)
+
+    def _note(self, *line: object) -> None:
+        with self._condition:
+            self.lines.append(line)
+            self._condition.notify_all()
+
+    def wait_for(self, *line: object) -> bool:
+        with self._condition:
+            return self._condition.wait_for(lambda: line in self.lines, PATIENCE)
 
 
 class Changes:

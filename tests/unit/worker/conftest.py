@@ -39,6 +39,12 @@ class Notes:
     def closed(self, row: int, failed: bool) -> None:
         self._note("closed", row, failed)
 
+    def identified(self, row: int, client_address: object) -> None:
+        self._note("identified", row, client_address)
+
+    def refused(self, row: int) -> None:
+        self._note("refused", row)
+
     def tagged(self, row: int, text: str) -> None:
         self._note("tagged", row, text)
 

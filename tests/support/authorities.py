@@ -1,0 +1,35 @@
+"""Certificates for tests, of an authority made for the occasion."""
+
+import datetime
+import ssl
+from pathlib import Path
+
+import trustme
+
+
+class Authority:
+    """Issues certificates into a directory, and makes contexts that trust them."""
+
+    def __init__(self, directory: Path) -> None:
+        self._authority = trustme.CA()
+        self._directory = directory
+        self.file = str(directory / "ca.pem")
+        self._authority.cert_pem.write_to_path(self.file)
+
+    def issue(self, *names: str, file: str = "cert.pem", expired: bool = False, common_name: str | None = None) -> str:
+        """Write key and certificate into one file, all at once, and return its path."""
+        over = datetime.datetime(2020, 1, 1) if expired else None
+        begun = datetime.datetime(2019, 1, 1) if expired else None
+        issued = self._authority.issue_cert(*names, common_name=common_name, not_after=over, not_before=begun)
+        path, fresh = self._directory / file, self._directory / f"{file}.new"
+        fresh.touch(0o600)
+        fresh.write_bytes(issued.private_key_and_cert_chain_pem.bytes())
+        fresh.replace(path)
+        return str(path)
+
+    def client_context(self, *, certificate: str = "") -> ssl.SSLContext:
+        """A context that trusts this authority, and shows a certificate if one is given."""
+        context = ssl.create_default_context(cafile=self.file)
+        if certificate:
+            context.load_cert_chain(certificate)
+        return context
