@@ -5,6 +5,7 @@ value, and equal values are the same listener across a reload; so everything tha
 (`*`, the empty host and 0.0.0.0; two spellings of one IPv6 address).
 """
 
+import functools
 import ipaddress
 import os
 from collections.abc import Callable
@@ -26,14 +27,17 @@ _FORMS = {
     "systemd": "systemd: or systemd:NAME",
 }
 _QUERY_KEYS = {  # which per-listener options make sense for which kind
-    "tcp": ("backlog", "ipv6only", "keepalive", "user_timeout", "nodelay"),
+    "tcp": ("backlog", "ipv6only", "keepalive", "user_timeout", "nodelay", "tls", "proxy"),
     "udp": ("ipv6only",),
-    "unix": ("backlog", "mode", "owner", "group"),
+    "unix": ("backlog", "mode", "owner", "group", "tls", "proxy"),
     "unixgram": ("mode", "owner", "group"),
-    "fd": (),
-    "systemd": (),
+    "fd": ("tls", "proxy"),
+    "systemd": ("tls", "proxy"),
 }
-_ALL_QUERY_KEYS = ("backlog", "mode", "owner", "group", "ipv6only", "keepalive", "user_timeout", "nodelay")
+_ALL_QUERY_KEYS = (
+    *("backlog", "mode", "owner", "group", "ipv6only"),
+    *("keepalive", "user_timeout", "nodelay", "tls", "proxy"),
+)
 MOST_PATH_BYTES = 107  # unix(7): sun_path holds 108 bytes with its NUL, or with the NUL before an abstract name
 _LONGEST_PEER = 200
 
@@ -60,6 +64,8 @@ class BindAddress:
     user_timeout: int | None = None
     """Seconds after which a peer that does not acknowledge what was sent is given up."""
     nodelay: bool | None = None
+    tls: bool | None = None
+    proxy: bool | None = None
 
     def __str__(self) -> str:
         return self.place + self._query()
@@ -77,6 +83,10 @@ class BindAddress:
             case "systemd":
                 return f"systemd:{self.name}"
 
+    def has_same_socket(self, other: "BindAddress") -> bool:
+        """Say whether one socket will do for both: they may differ in how its connections are served."""
+        return replace(self, tls=None, proxy=None) == replace(other, tls=None, proxy=None)
+
     def _query(self) -> str:
         given = {
             "backlog": None if self.backlog is None else str(self.backlog),
@@ -87,6 +97,8 @@ class BindAddress:
             "keepalive": None if self.keepalive is None else str(self.keepalive),
             "user_timeout": None if self.user_timeout is None else str(self.user_timeout),
             "nodelay": _switch(self.nodelay),
+            "tls": _switch(self.tls),
+            "proxy": _switch(self.proxy),
         }
         text = "&".join(f"{key}={value}" for key, value in given.items() if value is not None)
         return f"?{text}" if text else ""
@@ -210,10 +222,9 @@ def _with_options(address: BindAddress, query: str) -> BindAddress:
     readers: dict[str, Callable[[str], object]] = {
         "backlog": lambda value: _read_number("a backlog", value, 1, 2**31 - 1),
         "mode": _read_mode,
-        "ipv6only": lambda value: _read_switch("ipv6only", value),
+        **{key: functools.partial(_read_switch, key) for key in ("ipv6only", "nodelay", "tls", "proxy")},
         "keepalive": lambda value: _read_number("a number of seconds", value, 2, 32767),
         "user_timeout": lambda value: _read_number("a number of seconds", value, 1, 32767),
-        "nodelay": lambda value: _read_switch("nodelay", value),
     }
     given: dict[str, Any] = {key: readers.get(key, str)(value) for key, value in _split_query(address, query).items()}
     return replace(address, **given)
@@ -235,7 +246,8 @@ def _split_query(address: BindAddress, query: str) -> dict[str, str]:
 def _check_key(address: BindAddress, key: str) -> None:
     allowed = _QUERY_KEYS[address.kind]
     if address.path.startswith("@"):
-        allowed = tuple(name for name in allowed if name == "backlog")  # an abstract socket has no file to own
+        # An abstract socket has no file to own.
+        allowed = tuple(name for name in allowed if name not in ("mode", "owner", "group"))
     if address.host == "0.0.0.0" or address.host.replace(".", "").isdecimal():
         allowed = tuple(name for name in allowed if name != "ipv6only")
     if key in allowed:

@@ -3,7 +3,7 @@
 import os
 import sys
 import threading
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import click
@@ -12,7 +12,7 @@ from prefork.cli.output import complain, plain, say, say_json
 from prefork.cli.setting_options import SettingsCommand, load_from
 from prefork.cli.worst_case import WorstCase, find_shortages, find_worst_case, render_worst_case
 from prefork.config.load import Loaded
-from prefork.errors import PreforkError
+from prefork.errors import ApplicationError, PreforkError
 
 if TYPE_CHECKING:
     from prefork.worker.application import Application
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _OWN_LOOP = (
     "--threads: it takes as many connections at a time as its own code does",
     "on_drain of its handlers (on_drain of the server itself is called)",
+    "TLS and the PROXY protocol: it does not start on a listener for which they are configured",
     "server.tag() for each connection: all of a worker share one",
     "--limit-connections, --limit-per-peer and --idle-timeout: it accepts with its own code",
 )
@@ -68,14 +69,18 @@ def check(loaded: Loaded) -> Findings:
     from prefork.system import environment
     from prefork.worker import hazards
     from prefork.worker.application import load
+    from prefork.worker.certificates import load_tls
 
     environment.set_variables(loaded.settings.env)
     environment.change_directory(loaded.settings.chdir)
+    doubts = load_tls(loaded.settings).warnings if loaded.settings.tls_cert else []
     before = hazards.open_descriptors()
     application = load(loaded.settings)
     adopting = [application.found.fileno()] if application.kind == "server instance" else []  # type: ignore[attr-defined]  # what makes it that kind
     found = [] if loaded.settings.preload == "never" else hazards.find_hazards(before, adopting)
-    return describe(loaded, application, found)
+    _refuse_if_stages_are_missing(loaded, application)
+    findings = describe(loaded, application, found)
+    return replace(findings, warnings=[*doubts, *findings.warnings])
 
 
 def describe(loaded: Loaded, application: "Application", hazards: list[str]) -> Findings:
@@ -96,6 +101,14 @@ def describe(loaded: Loaded, application: "Application", hazards: list[str]) -> 
         unavailable=list(_OWN_LOOP) if pooled is False else [],
         worst_case=worst,
     )
+
+
+def _refuse_if_stages_are_missing(loaded: Loaded, application: "Application") -> None:
+    from prefork.worker.stages import wanted_stages, without_stages
+
+    for address in loaded.settings.bind if _is_pooled(application) is False else ():
+        if stages := wanted_stages(address, loaded.settings):
+            raise ApplicationError(without_stages(loaded.settings.target, address, stages))
 
 
 def render_findings(findings: Findings) -> list[str]:

@@ -14,6 +14,14 @@ class ListenerReply(msgspec.Struct):
     bind: str = ""
 
 
+class CertificateReply(msgspec.Struct):
+    """One certificate that the workers show."""
+
+    file: str = ""
+    names: list[str] = []
+    not_after: float = 0.0
+
+
 class RequestReply(msgspec.Struct):
     """What one thread of a worker serves now."""
 
@@ -65,6 +73,7 @@ class StatusReply(msgspec.Struct):
     candidate: int | None = None
     wanted: int = 0
     listeners: list[ListenerReply] = []
+    certificates: list[CertificateReply] = []
     workers: list[WorkerReply] = []
     totals: dict[str, int] = {}
     last_reload: ReloadReply | None = None

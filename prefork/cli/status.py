@@ -1,11 +1,13 @@
 """`prefork status` and `prefork list`: what the servers are doing, for people at a terminal of 80 columns."""
 
+import time
+
 import click
 
 from prefork.cli.choice import Choice, ask_all
 from prefork.cli.client import PATIENCE
 from prefork.cli.output import plain, remark, say, say_json, table
-from prefork.cli.replies import ReloadReply, StatusReply, WorkerReply, read_status
+from prefork.cli.replies import CertificateReply, ReloadReply, StatusReply, WorkerReply, read_status
 from prefork.cli.server_options import json_option, server_options
 
 _SILENT_AFTER = 5.0  # a worker beats twice a second
@@ -58,6 +60,7 @@ def render_status(status: StatusReply) -> list[str]:
     for label, listener in zip(["listens"] + [""] * len(status.listeners), status.listeners, strict=False):
         asked = "" if listener.bind in ("", listener.address) else f"   ({listener.bind})"
         lines.append(f"{label:<9} {listener.address}{asked}")
+    lines += [f"shows     {_certificate(certificate)}" for certificate in status.certificates]
     lines.append(f"totals    {_totals(status.totals)}")
     if status.last_reload is not None:
         lines.append(f"reload    {_reload(status.last_reload)}")
@@ -110,9 +113,16 @@ def _worker_row(worker: WorkerReply) -> list[str]:
     ]
 
 
+def _certificate(certificate: CertificateReply) -> str:
+    until = time.strftime("%Y-%m-%d", time.gmtime(certificate.not_after))
+    names = ", ".join(certificate.names[:3]) + (", ..." if len(certificate.names) > 3 else "")
+    return f"certificate of {names or certificate.file}, good until {until}"
+
+
 def _totals(totals: dict[str, int]) -> str:
-    order = ("accepted", "failed", "restarts", "reloads", "reloads_failed")
-    return ", ".join(f"{name.replace('_', ' ')} {_count(totals[name])}" for name in order if name in totals)
+    order = ("accepted", "failed", "refused", "restarts", "reloads", "reloads_failed")
+    told = [name for name in order if name in totals and (totals[name] or name != "refused")]
+    return ", ".join(f"{name.replace('_', ' ')} {_count(totals[name])}" for name in told)
 
 
 def _reload(reload: ReloadReply) -> str:

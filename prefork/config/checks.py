@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from prefork.address import MOST_PATH_BYTES
 from prefork.config.settings import Settings
 
+_OF_TLS = ("tls_key", "tls_verify", "tls_ca", "tls_alpn", "tls_ciphers")
+_NOT_GIVEN: tuple[object, ...] = ((), "", "none")
+
 Finding = tuple[str, str, str]
 """The option at fault, what is wrong with it, and the way out."""
 
@@ -15,6 +18,8 @@ def find_contradictions(settings: Settings) -> Iterator[Finding]:
     """List what makes it impossible to run with these settings."""
     yield from _check_places(settings)
     yield from _check_addresses(settings)
+    yield from _check_tls(settings)
+    yield from _check_proxies(settings)
     if settings.reload and not _installed("watchfiles"):
         yield "reload", "needs the package watchfiles", "pip install 'prefork[reload]'"
 
@@ -24,6 +29,10 @@ def find_doubts(settings: Settings) -> Iterator[str]:
     for directory in settings.pythonpath:
         if not os.path.exists(directory):
             yield f"pythonpath: {directory} does not exist; nothing will be imported from there"
+    if settings.tls_ca and settings.tls_verify == "none":
+        yield "tls_ca: not used while tls_verify is none; no client is asked for a certificate"
+    if settings.trusted_proxies and not _demands_headers(settings):
+        yield "trusted_proxies: not used while proxy_protocol is off; no listener expects a PROXY header"
 
 
 def _check_places(settings: Settings) -> Iterator[Finding]:
@@ -46,6 +55,38 @@ def _check_addresses(settings: Settings) -> Iterator[Finding]:
     for place, times in Counter(address.place for address in settings.bind).items():
         if times > 1:
             yield "bind", f"{place} is given {times} times", "keep one"
+
+
+def _check_tls(settings: Settings) -> Iterator[Finding]:
+    for name in _OF_TLS:
+        if getattr(settings, name) not in _NOT_GIVEN and not settings.tls_cert:
+            yield name, "is given without a certificate, so nothing would be encrypted", "give tls_cert"
+    for name, files in (("tls_cert", settings.tls_cert), ("tls_key", settings.tls_key), ("tls_ca", (settings.tls_ca,))):
+        for file in files:
+            if file and not os.path.isfile(file):
+                yield name, f"{file} is not a file", "name one that exists"
+    certificates, keys = len(settings.tls_cert), len(settings.tls_key)
+    if settings.tls_cert and keys not in (0, certificates):
+        yield "tls_key", f"is given {keys} times, tls_cert {certificates} times", "give one key for each certificate"
+    if settings.tls_cert and settings.tls_verify != "none" and not settings.tls_ca:
+        yield (
+            "tls_verify",
+            f"is {settings.tls_verify}, and nobody can vouch for a client",
+            "name the authorities: tls_ca",
+        )
+    for address in settings.bind:
+        if address.tls and not settings.tls_cert:
+            yield "bind", f"{address} needs a certificate", "give tls_cert"
+
+
+def _check_proxies(settings: Settings) -> Iterator[Finding]:
+    if _demands_headers(settings) and not settings.trusted_proxies:
+        name = "proxy_protocol" if settings.proxy_protocol == "on" else "bind"
+        yield name, "proxies are expected, and none is trusted", "name them: trusted_proxies"
+
+
+def _demands_headers(settings: Settings) -> bool:
+    return settings.proxy_protocol == "on" or any(address.proxy for address in settings.bind)
 
 
 def _installed(package: str) -> bool:

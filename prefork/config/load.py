@@ -155,6 +155,10 @@ def _complete(settings: Settings, origins: Mapping[str, str], document: Document
         changes["log_file"] = os.path.join(chdir, settings.log_file)
     if settings.access_log not in ("off", "-"):
         changes["access_log"] = os.path.join(chdir, settings.access_log)
+    for name in ("tls_cert", "tls_key"):
+        changes[name] = tuple(os.path.join(chdir, file) for file in getattr(settings, name))
+    if settings.tls_ca:
+        changes["tls_ca"] = os.path.join(chdir, settings.tls_ca)
     if settings.control not in ("auto", "off"):
         changes["control"] = os.path.join(chdir, settings.control)
     return msgspec.structs.replace(settings, **changes)

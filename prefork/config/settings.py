@@ -13,12 +13,20 @@ from msgspec import Meta
 
 from prefork.address import BindAddress
 from prefork.config.cpus import usable_cpus
-from prefork.config.values import read_bind, read_name, read_target, read_text, read_variable
+from prefork.config.values import (
+    read_bind,
+    read_name,
+    read_network,
+    read_protocol_name,
+    read_target,
+    read_text,
+    read_variable,
+)
 
 MOST_WORKERS = 1023
 _WEEK = 7 * 24 * 3600.0
 
-Group = Literal["Target", "Listeners", "Workers", "Environment", "Reload and stop", "Operation"]
+Group = Literal["Target", "Listeners", "TLS", "Proxies", "Workers", "Environment", "Reload and stop", "Operation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +95,57 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(ge=1, le=2**31 - 1),
         Option("Listeners", "Connections that may wait to be accepted, for each listener."),
     ] = 2048
+
+    tls_cert: Annotated[
+        tuple[str, ...],
+        Option("TLS", "Certificate and its chain (PEM): stream listeners speak TLS. Repeatable.", metavar="FILE"),
+    ] = ()
+    tls_key: Annotated[
+        tuple[str, ...],
+        Option(
+            "TLS", "Private key of each tls_cert, in the same order, if not in its file. Repeatable.", metavar="FILE"
+        ),
+    ] = ()
+    tls_verify: Annotated[
+        Literal["none", "optional", "required"],
+        Option("TLS", "Whether clients may or must show a certificate that tls_ca vouches for."),
+    ] = "none"
+    tls_ca: Annotated[
+        str,
+        Option("TLS", "The authorities (PEM) that vouch for certificates of clients.", metavar="FILE"),
+    ] = ""
+    tls_alpn: Annotated[
+        tuple[str, ...],
+        Option(
+            "TLS", "A protocol to offer by ALPN, the best first. Repeatable.", metavar="NAME", read=read_protocol_name
+        ),
+    ] = ()
+    tls_min_version: Annotated[
+        Literal["1.2", "1.3"],
+        Option("TLS", "The oldest version of TLS to speak."),
+    ] = "1.2"
+    tls_ciphers: Annotated[
+        str,
+        Option("TLS", "Ciphers of TLS 1.2, as OpenSSL lists them, instead of its own choice.", metavar="LIST"),
+    ] = ""
+
+    proxy_protocol: Annotated[
+        Literal["off", "on"],
+        Option("Proxies", "Demand a PROXY header, version 1 or 2, on stream listeners."),
+    ] = "off"
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        Option(
+            "Proxies",
+            "Who may send a PROXY header; everybody else is refused. Repeatable.",
+            metavar="IP|NETWORK|unix",
+            read=read_network,
+        ),
+    ] = ()
+    handshake_timeout: Annotated[
+        Seconds,
+        Option("Proxies", "PROXY header and TLS handshake together may take this long; 0 is for ever."),
+    ] = 10.0
 
     workers: Annotated[
         int,
@@ -205,3 +264,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str,
         Option("Operation", "Where each connection is recorded when it ends; - is the log.", metavar="off|-|FILE"),
     ] = "off"
+
+    def speaks_tls(self, address: BindAddress) -> bool:
+        """Say whether a stream listener at this address speaks TLS."""
+        return bool(self.tls_cert) if address.tls is None else address.tls
+
+    def demands_proxy_header(self, address: BindAddress) -> bool:
+        """Say whether connections to a stream listener at this address begin with a PROXY header."""
+        return self.proxy_protocol == "on" if address.proxy is None else address.proxy

@@ -4,6 +4,7 @@ A message continues the name of the option ("must be a whole number, not 'four'"
 """
 
 import ast
+import ipaddress
 import re
 
 from prefork.address import BindAddress, parse_bind
@@ -82,6 +83,35 @@ def read_variable(raw: object) -> str:
     if name in _OURS:
         raise ValueError(f"must not set {name}; every worker is given its own")
     return text
+
+
+def read_network(raw: object) -> str:
+    """Read an IP address, a network or `unix`; IPv4 in the clothes of IPv6 (::ffff:10.0.0.1) becomes IPv4."""
+    text = read_text(raw).strip()
+    if text == "unix":
+        return text
+    try:
+        network = ipaddress.ip_network(text)
+    except ValueError:
+        raise ValueError(f"must be an IP address, a network or unix, not {text!r}{_network_hint(text)}") from None
+    mapped = network.network_address.ipv4_mapped if isinstance(network, ipaddress.IPv6Network) else None
+    if mapped is not None and network.prefixlen >= 96:
+        network = ipaddress.ip_network((mapped, network.prefixlen - 96))
+    return str(network)
+
+
+def _network_hint(text: str) -> str:
+    try:
+        return f"; write {ipaddress.ip_network(text, strict=False)}"
+    except ValueError:
+        return "; write for example 10.0.0.1 or 10.0.0.0/8"
+
+
+def read_protocol_name(raw: object) -> str:
+    name = read_text(raw)
+    if not 0 < len(name.encode()) <= 255:
+        raise ValueError(f"must be the name of a protocol, 255 bytes at most, not {name!r}")
+    return name
 
 
 def read_attribute(raw: object) -> tuple[str, str]:

@@ -51,6 +51,14 @@ class Failed(_Message, frozen=True):
     detail: str
 
 
+class Certificate(_Message, frozen=True):
+    """Mold to master, once for each certificate that its workers will show."""
+
+    file: str
+    names: list[str]
+    not_after: float
+
+
 class Unsafe(_Message, frozen=True):
     """Mold to master, before it exits: the application is loaded, but forking from here would be wrong."""
 
@@ -107,7 +115,7 @@ class ForkWorker(_Message, frozen=True):
 
 
 FromWorker = Hello | Ready | StoppedAccepting | Overloaded | PeerRefused | Failed
-FromMold = Ready | Failed | Unsafe | Forked | ForkFailed
+FromMold = Ready | Failed | Certificate | Unsafe | Forked | ForkFailed
 FromWatcher = Ready | Failed | Changed
 FromSuccessor = Serves | Failed
 ToWorker = Drain | LogReopened

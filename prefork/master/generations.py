@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prefork.address import BindAddress
 from prefork.config.load import Loaded
 from prefork.config.settings import Settings
 from prefork.ipc.ledger import Ledger
+from prefork.ipc.messages import Certificate
 from prefork.ipc.scoreboard import Scoreboard
 from prefork.policy.fleet import SLOTS, FleetSettings
 from prefork.system.inherited import Inherited
@@ -31,6 +32,8 @@ class Generation:
     loaded: Loaded
     listeners: list[Listener]
     board: Scoreboard
+    certificates: list[Certificate] = field(default_factory=list)
+    """What its workers show over TLS, as its mold says."""
 
     @property
     def settings(self) -> Settings:
@@ -96,7 +99,7 @@ class Generations:
     ) -> list[Listener]:
         held = [one for one in self.listeners() if one.address.place == address.place and not one.sealed]
         if held:
-            if held[0].address != address:
+            if not held[0].address.has_same_socket(address):
                 problem = "listener not changed: it stays %s until the next start, though the settings say %s"
                 log.warning(problem, held[0].address, address)
             return held

@@ -44,6 +44,9 @@ def describe(
         "listeners": [
             {"address": listener.actual, "bind": str(listener.address)} for listener in generations.listeners()
         ],
+        "certificates": [
+            {"file": one.file, "names": one.names, "not_after": one.not_after} for one in current.certificates
+        ],
         "workers": [_describe_worker(one, living.get(one.number), generations, now) for one in supervisor.workers()],
         "totals": {**_describe_counts(counts), "refused": generations.ledger.refused(), **tally},
         "last_reload": _describe_reload(supervisor.last_reload, now),
@@ -51,7 +54,12 @@ def describe(
 
 
 def _describe_counts(counts: Counts) -> dict[str, int]:
-    return {"accepted": counts.accepted, "served": counts.closed - counts.failed, "failed": counts.failed}
+    return {
+        "accepted": counts.accepted,
+        "served": counts.closed - counts.failed - counts.refused,
+        "failed": counts.failed,
+        "refused": counts.refused,
+    }
 
 
 def _describe_worker(

@@ -38,6 +38,7 @@ class MoldProcess:
     pid: int
     channel: Channel[messages.FromMold]
     processes: Processes
+    certificates: list[messages.Certificate]  # of its generation
 
     def fileno(self) -> int:
         """The master's end of the channel."""
@@ -111,7 +112,8 @@ class Processes:
             raise
         finally:
             theirs.close()
-        started = MoldProcess(order.generation, pid, Channel(ours, messages.from_mold), self)
+        started = MoldProcess(order.generation, pid, Channel(ours, messages.from_mold), self, generation.certificates)
+        generation.certificates.clear()  # an earlier mold of it may have told them
         self._molds[pid] = started
         self._sources.add(started)
 
@@ -145,6 +147,8 @@ class Processes:
                     yield events.MoldReady(said_by.generation)
                 case messages.Failed(reason, detail):
                     yield events.MoldFailed(said_by.generation, reason, detail)
+                case messages.Certificate():
+                    said_by.certificates.append(message)
                 case messages.Unsafe(findings):
                     yield events.MoldUnsafe(said_by.generation, findings)
                 case messages.Forked(number, pid):

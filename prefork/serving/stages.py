@@ -120,6 +120,9 @@ class _Passage:
             self.client_address = self._header.source
             if isinstance(thread := threading.current_thread(), PoolThread):
                 thread.pool.activity.identified(thread.row, self.client_address)
+                admission = thread.pool.admission
+                if admission is not None and not admission.identify(self.request, self.client_address):
+                    raise Refused("its client has as many connections as limit_per_peer allows")
 
     def shake_hands(self, context: ssl.SSLContext) -> None:
         """Go on over TLS."""

@@ -106,6 +106,14 @@ class RecordingActivity:
         if record is not None:
             record.end(failed)
 
+    def identified(self, row: int, client_address: object) -> None:
+        self._activity.identified(row, client_address)
+        self._records[row].client_address = client_address
+
+    def refused(self, row: int) -> None:
+        self._activity.refused(row)
+        self._records[row].outcome = "refused"
+
     def tagged(self, row: int, text: str) -> None:
         self._activity.tagged(row, text)
 

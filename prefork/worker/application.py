@@ -15,9 +15,11 @@ from prefork.worker.adoption import Adoption
 from prefork.worker.assembly import FORKING, Assembly
 from prefork.worker.hooks import call_on_worker_start
 from prefork.worker.making import Maker
+from prefork.worker.stages import put_stages_before
 from prefork.worker.target import Target, add_to_path, call_target, find, parse_target
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Mapping, Sequence
 
     from prefork.config.settings import Settings
@@ -60,18 +62,26 @@ class Application:
         activity: Activity,
         worker: WorkerInfo,
         admission: Admission | None = None,
+        tls_context: ssl.SSLContext | None = None,
     ) -> list[Service]:
         """Make the servers and give each its listener. Raise ApplicationError. Runs in a worker, once."""
         guards.guard(listeners)
         if not self.adoption.has_listeners:
             self.adoption = Adoption(listeners)
         try:
-            return self._build(listeners, Assembly(settings, activity, admission), worker)
+            return self._build(listeners, Assembly(settings, activity, admission), settings, worker, tls_context)
         except BaseException:
             self.adoption.give_back()
             raise
 
-    def _build(self, listeners: Sequence[Listener], assembly: Assembly, worker: WorkerInfo) -> list[Service]:
+    def _build(
+        self,
+        listeners: Sequence[Listener],
+        assembly: Assembly,
+        settings: Settings,
+        worker: WorkerInfo,
+        tls_context: ssl.SSLContext | None,
+    ) -> list[Service]:
         maker = Maker(
             text=self.target.text,
             handler=self.handler,
@@ -82,7 +92,8 @@ class Application:
             servers = maker.make(self.kind, self.found, self.target, listeners)
         adopted = [(server, self.adoption.gate_of(server)) for server in servers]
         self._check_all_served(listeners, adopted)
-        for server, _ in adopted:
+        for server, gate in adopted:
+            put_stages_before(server, gate, listeners[gate.index], settings, tls_context)
             if self.kind != "server class" and isinstance(server, FORKING):
                 log.warning(_forking_risk(self.target.text))
             call_on_worker_start(server)

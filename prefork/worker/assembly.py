@@ -57,8 +57,8 @@ class Assembly:
                 setattr(server, name, value)
 
     def assemble(self, adopted: Sequence[tuple[Any, Gate]], adoption: Adoption) -> list[Service]:
-        pooled = [(server, gate) for server, gate in adopted if _is_pooled(server)]
-        foreign = [(server, gate) for server, gate in adopted if not _is_pooled(server)]
+        pooled = [(server, gate) for server, gate in adopted if is_pooled(server)]
+        foreign = [(server, gate) for server, gate in adopted if not is_pooled(server)]
         for server, gate in pooled:
             adoption.set_kind(server, gate, SharedDatagrams if gate.datagrams else Shared)
         if foreign and (self._admission is not None or self._settings.idle_timeout):
@@ -81,9 +81,9 @@ class Assembly:
     def _make_pool(self, pooled: Sequence[tuple[Any, Gate]]) -> Pool:
         activity = self._activity
         if self._records_access:
-            activity = RecordingActivity(activity, {gate.index: gate.name for _, gate in pooled})
+            activity = recording = RecordingActivity(activity, {gate.index: gate.name for _, gate in pooled})
             for server, _ in pooled:
-                watch(server, activity)
+                watch(server, recording)
         return Pool(
             self._settings.threads,
             activity,
@@ -116,7 +116,7 @@ class Assembly:
             self._activity.tagged(self._foreign_row, text)
 
 
-def _is_pooled(server: object) -> bool:
+def is_pooled(server: object) -> bool:
     """Say whether it has our pool and our loop, which then need not run."""
     return (
         isinstance(server, ThreadPoolMixIn)

@@ -29,6 +29,8 @@ from prefork.worker.application import Application, WorkerInfo, load
 from prefork.worker.obey import Worker
 
 if TYPE_CHECKING:
+    import ssl
+
     from prefork.serving.limits import Admission
 
 log = logging.getLogger("prefork.worker")
@@ -51,6 +53,7 @@ class Order:
     adopted_reader: int  # reads end of file once the process is a child of the master
     master_pid: int
     application: Application | None
+    tls_context: ssl.SSLContext | None
 
 
 def run(order: Order) -> int:
@@ -89,7 +92,7 @@ def _build(order: Order, channel: Channel[messages.ToWorker], signals: Signals) 
             log.warning("%s", warning)
     info = WorkerInfo(slot=order.slot, generation=order.generation, pid=os.getpid())
     admission = _make_admission(order)
-    services = application.build(order.listeners, order.settings, order.rows, info, admission)
+    services = application.build(order.listeners, order.settings, order.rows, info, admission, order.tls_context)
     signals.install()  # constructors may have installed their own
     keep_loggers()  # or have configured logging
     processes.outlive_parent()

@@ -14,7 +14,7 @@ import select
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from prefork.config.settings import Settings
 from prefork.errors import ApplicationError, PreforkError
@@ -30,6 +30,9 @@ from prefork.system.sockets import Listener
 from prefork.worker import hazards, main
 from prefork.worker.application import Application, load
 from prefork.worker.bytecode import cache_only_settled_sources
+
+if TYPE_CHECKING:
+    import ssl
 
 log = logging.getLogger("prefork.mold")
 
@@ -49,6 +52,7 @@ class Mold:
     channel: Channel[messages.ToMold]
     master_pid: int
     application: Application | None = None
+    tls_context: ssl.SSLContext | None = None
 
 
 def run(mold: Mold) -> int:
@@ -66,6 +70,7 @@ def run(mold: Mold) -> int:
         set_up(settings.log_level, settings.log_file, settings.log_format, settings.access_log)
         capture_application()
         prepare_surroundings(mold.settings)
+        _load_tls(mold)
         if mold.preload != "never" and not _preload(mold):
             return 0
     except PreforkError as error:
@@ -86,6 +91,19 @@ def prepare_surroundings(settings: Settings) -> None:
     except OSError as error:
         problem = f"cannot change to the directory {settings.chdir}: {error.strerror} (see chdir)"
         raise ApplicationError(problem) from error
+
+
+def _load_tls(mold: Mold) -> None:
+    if not mold.settings.tls_cert:
+        return
+    from prefork.worker.certificates import load_tls  # only now, as it loads OpenSSL
+
+    tls = load_tls(mold.settings)
+    mold.tls_context = tls.context
+    for warning in tls.warnings:
+        log.warning("%s", warning)
+    for certificate in tls.certificates:
+        mold.channel.send(certificate)
 
 
 def _preload(mold: Mold) -> bool:
@@ -174,4 +192,5 @@ def _order_of(mold: Mold, order: messages.ForkWorker, descriptor: int, adopted_r
         adopted_reader=adopted_reader,
         master_pid=mold.master_pid,
         application=mold.application,
+        tls_context=mold.tls_context,
     )

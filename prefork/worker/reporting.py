@@ -43,6 +43,11 @@ def report_failure(error: BaseException | None, client_address: object, server: 
         log.error("handler failed: %s; connection closed", what, exc_info=error, extra=about)
 
 
+def report_refused(reason: str, client_address: object) -> None:
+    """Log a connection that did not get through the stages before its handler: anybody can cause that at any rate."""
+    log.debug("connection refused: %s; connection closed", reason, extra={"peer": format_peer(client_address)})
+
+
 def install(note_failure: Callable[[object, bool], None]) -> None:
     """Let the servers of both lineages report here, unless they override `handle_error`."""
 

@@ -32,6 +32,9 @@ from prefork.address import BindAddress, format_peer, parse_bind
         ("systemd:", BindAddress("systemd")),
         ("systemd:http", BindAddress("systemd", name="http")),
         ("tcp://:80?backlog=5", BindAddress("tcp", host="0.0.0.0", port=80, backlog=5)),
+        ("tcp://:80?tls=off&proxy=on", BindAddress("tcp", host="0.0.0.0", port=80, tls=False, proxy=True)),
+        ("systemd:web?tls=on", BindAddress("systemd", name="web", tls=True)),
+        ("unix:@app?proxy=off", BindAddress("unix", path="@app", proxy=False)),
         ("tcp://[::]:80?ipv6only=on", BindAddress("tcp", host="::", port=80, ipv6only=True)),
         (
             "unix:/run/a?mode=660&owner=www&group=my%20group&backlog=9",
@@ -76,7 +79,9 @@ def test_an_address_is_read(text: str, address: BindAddress) -> None:
         ("udp://a:1?backlog=5", "cannot have the option backlog"),
         ("unix:@a?mode=0660", "cannot have the option mode"),
         ("tcp://1.2.3.4:1?ipv6only=on", "cannot have the option ipv6only"),
-        ("fd://3?backlog=1", "it has no options"),
+        ("fd://3?backlog=1", "it can have tls, proxy"),
+        ("udp://1.2.3.4:1?tls=on", "cannot have the option tls; it has no options"),
+        ("tcp://a:1?proxy=yes", "proxy must be on or off"),
         ("tcp://a:1?backlog", "write backlog=VALUE"),
         ("tcp://a:1?backlog=1&backlog=2", "given twice"),
         ("tcp://a:1?backlog=0", "write a number from 1"),
@@ -104,6 +109,8 @@ _ADDRESSES = st.one_of(
         host=st.one_of(st.ip_addresses(v=6).map(str), st.just("example.org")),
         port=st.integers(0, 65535),
         backlog=st.none() | st.integers(1, 2**31 - 1),
+        tls=st.none() | st.booleans(),
+        proxy=st.none() | st.booleans(),
         ipv6only=st.none() | st.booleans(),
         keepalive=st.none() | st.integers(2, 32767),
         user_timeout=st.none() | st.integers(1, 32767),
@@ -134,6 +141,13 @@ def test_any_text_is_either_an_address_or_a_value_error(text: str) -> None:
         return
 
     assert parse_bind(str(address)) == address
+
+
+def test_one_socket_does_for_what_differs_only_in_its_stages() -> None:
+    address = parse_bind("tcp://*:80?backlog=5")
+
+    assert address.has_same_socket(parse_bind("tcp://*:80?backlog=5&tls=on&proxy=off"))
+    assert not address.has_same_socket(parse_bind("tcp://*:80?backlog=6"))
 
 
 def test_the_place_leaves_the_options_out() -> None:

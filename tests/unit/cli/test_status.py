@@ -180,3 +180,15 @@ def test_status_without_a_server_exits_with_5(
 
     assert code == 5
     assert "prefork: no server is running as this user" in capsys.readouterr().err
+
+
+def test_certificates_are_shown_with_their_names_and_their_end() -> None:
+    told = [
+        {"file": "/etc/a.pem", "names": ["a.org", "b.org", "c.org", "d.org"], "not_after": 1577836800.0},
+        {"file": "/etc/b.pem", "names": [], "not_after": 32503680000.0},
+    ]
+
+    lines = render_status(read_status({**STATUS, "certificates": told}))
+
+    assert "shows     certificate of a.org, b.org, c.org, ..., good until 2020-01-01" in lines
+    assert "shows     certificate of /etc/b.pem, good until 3000-01-01" in lines

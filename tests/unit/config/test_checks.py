@@ -4,7 +4,8 @@ import importlib.util
 
 import pytest
 
-from prefork.config.checks import find_contradictions
+from prefork.address import parse_bind
+from prefork.config.checks import find_contradictions, find_doubts
 from prefork.config.settings import Settings
 
 
@@ -24,3 +25,56 @@ def test_a_control_path_must_fit_a_socket() -> None:
     (finding,) = find_contradictions(Settings(control="/" + "c" * 107))
 
     assert finding[0] == "control"
+
+
+@pytest.mark.parametrize(
+    ("settings", "option", "problem"),
+    [
+        (Settings(tls_cert=("/missing",)), "tls_cert", "/missing is not a file"),
+        (Settings(tls_cert=(__file__,), tls_key=("/missing",)), "tls_key", "/missing is not a file"),
+        (
+            Settings(tls_cert=(__file__,) * 3, tls_key=(__file__,) * 2),
+            "tls_key",
+            "is given 2 times, tls_cert 3 times",
+        ),
+        (
+            Settings(tls_cert=(__file__,), tls_verify="required"),
+            "tls_verify",
+            "is required, and nobody can vouch for a client",
+        ),
+        (Settings(tls_key=(__file__,)), "tls_key", "is given without a certificate, so nothing would be encrypted"),
+        (Settings(tls_alpn=("h2",)), "tls_alpn", "is given without a certificate, so nothing would be encrypted"),
+        (
+            Settings(tls_verify="optional"),
+            "tls_verify",
+            "is given without a certificate, so nothing would be encrypted",
+        ),
+        (Settings(bind=(parse_bind("unix:@a?tls=on"),)), "bind", "unix:@a?tls=on needs a certificate"),
+        (Settings(proxy_protocol="on"), "proxy_protocol", "proxies are expected, and none is trusted"),
+        (Settings(bind=(parse_bind("unix:@a?proxy=on"),)), "bind", "proxies are expected, and none is trusted"),
+    ],
+)
+def test_tls_and_proxies_need_what_belongs_to_them(settings: Settings, option: str, problem: str) -> None:
+    assert [(name, what) for name, what, _ in find_contradictions(settings)] == [(option, problem)]
+
+
+def test_options_without_effect_are_doubted() -> None:
+    assert list(find_doubts(Settings(tls_ca="ca.pem", trusted_proxies=("unix",)))) == [
+        "tls_ca: not used while tls_verify is none; no client is asked for a certificate",
+        "trusted_proxies: not used while proxy_protocol is off; no listener expects a PROXY header",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("bind", "tls", "proxy"),
+    [
+        ("tcp://:1", True, True),
+        ("tcp://:1?tls=off", False, True),
+        ("unix:@a?proxy=off", True, False),
+    ],
+)
+def test_a_listener_may_differ_from_the_others(bind: str, tls: bool, proxy: bool) -> None:
+    settings = Settings(tls_cert=("cert.pem",), proxy_protocol="on")
+    address = parse_bind(bind)
+
+    assert (settings.speaks_tls(address), settings.demands_proxy_header(address)) == (tls, proxy)

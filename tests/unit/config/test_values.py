@@ -122,3 +122,41 @@ def test_a_name_is_a_short_word(raw: object) -> None:
 def test_no_reader_takes_a_number_for_text(read: Callable[[object], object]) -> None:
     with pytest.raises(ValueError, match="must be text, not 3"):
         read(3)
+
+
+@pytest.mark.parametrize(
+    ("raw", "network"),
+    [
+        ("unix", "unix"),
+        ("10.0.0.1", "10.0.0.1/32"),
+        (" 10.0.0.0/8 ", "10.0.0.0/8"),
+        ("FD00::/8", "fd00::/8"),
+        ("::1", "::1/128"),
+        ("::ffff:10.0.0.1", "10.0.0.1/32"),
+        ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+        ("::/0", "::/0"),
+    ],
+)
+def test_an_address_or_a_network_is_read(raw: object, network: str) -> None:
+    assert values.read_network(raw) == network
+
+
+@pytest.mark.parametrize(
+    ("raw", "way_out"),
+    [
+        ("10.0.0.1/8", "write 10.0.0.0/8"),
+        ("proxy.example.org", "write for example 10.0.0.1 or 10.0.0.0/8"),
+        ("10.0.0.0/33", "write for example"),
+        ("", "write for example"),
+        ("UNIX", "write for example"),
+    ],
+)
+def test_anything_else_is_no_network(raw: object, way_out: str) -> None:
+    with pytest.raises(ValueError, match=f"must be an IP address, a network or unix.*{re.escape(way_out)}"):
+        values.read_network(raw)
+
+
+@pytest.mark.parametrize("raw", ["", "h" * 256])
+def test_the_name_of_a_protocol_has_a_length_that_alpn_allows(raw: object) -> None:
+    with pytest.raises(ValueError, match="255 bytes at most"):
+        values.read_protocol_name(raw)
