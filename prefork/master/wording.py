@@ -10,6 +10,7 @@ from prefork.policy.actions import Action
 _GRAVE = {"reload failed": logging.ERROR, "start failed": logging.ERROR, "upgrade failed": logging.ERROR}
 _ALWAYS_THE_SAME: dict[type[Action], str] = {
     actions.Spawn: "starting worker",
+    actions.Dump: "asking worker for its stacks",
     actions.Kill: "killing worker",
     actions.StartSuccessor: "starting successor",
     actions.EndSuccessor: "ending successor",
@@ -20,6 +21,8 @@ _NOTABLE = (
     "scaling refused",
     "upgrade refused",
     "worker lost",
+    "worker gone",
+    "worker stuck",
     "short of workers",
     "worker survived kill",
     "deadlines moved",
@@ -29,7 +32,7 @@ _NOTABLE = (
 def level_of(action: Action) -> int:
     """Return the level at which an action is logged."""
     match action:
-        case actions.Kill():
+        case actions.Kill() | actions.Dump():
             return logging.WARNING
         case actions.Report(subject=subject):
             return _GRAVE.get(subject, logging.WARNING if subject in _NOTABLE else logging.INFO)

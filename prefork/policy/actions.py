@@ -25,6 +25,8 @@ Subject = Literal[
     "stopping",
     "stop hurried",
     "worker lost",  # it ended without having been asked to
+    "worker gone",  # it was killed, or died while it drained; detail says what it took with it
+    "worker stuck",  # a handler of it does not end; it drains once somebody else serves in its place
     "worker leaving",  # it stopped accepting without having been asked to, and drains
     "short of workers",  # fewer than wanted, and the next attempt waits
     "enough workers",  # no longer short
@@ -81,6 +83,14 @@ class Drain:
 
 
 @dataclass(frozen=True, slots=True)
+class Dump:
+    """Make it write the stacks of all its threads, without its help; it is killed soon."""
+
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Kill:
     number: int
     reason: str
@@ -126,11 +136,13 @@ class Exit:
     detail: str = ""
 
 
+WorkerAction = Spawn | Drain | Dump | Kill
 Action = (
     PrepareGeneration
     | StartMold
     | Spawn
     | Drain
+    | Dump
     | Kill
     | ReleaseGeneration
     | StartSuccessor

@@ -80,6 +80,14 @@ class WorkerStoppedAccepting:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerStuck:
+    """Said by a worker: a handler is over its time and does not end, whatever was done to it."""
+
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerFailed:
     """Said by a worker that cannot boot, before it exits."""
 
@@ -90,10 +98,11 @@ class WorkerFailed:
 
 @dataclass(frozen=True, slots=True)
 class WorkerExited:
-    """The process is gone and reaped; `how` as in "killed by SIGKILL"."""
+    """The process is gone and reaped; `how` as in "killed by SIGKILL". Without `detail` it left in good order."""
 
     number: int
     how: str
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +126,13 @@ class HeartbeatsRead:
     """When each worker beat last, by the clock of `now`. Sent right before each TimePassed."""
 
     beats: Mapping[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class OverdueRead:
+    """Which workers have a handler that is over its time, and which. Sent right after HeartbeatsRead."""
+
+    handlers: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +181,9 @@ class TimePassed:
 
 GenerationEvent = GenerationPrepared | GenerationFailed | MoldReady | MoldFailed | MoldUnsafe | MoldExited
 WorkerEvent = (
-    WorkerReady | WorkerStoppedAccepting | WorkerFailed | WorkerExited | WorkerBroke | SpawnFailed | HeartbeatsRead
+    WorkerReady | WorkerStoppedAccepting | WorkerStuck | WorkerFailed | WorkerExited | WorkerBroke | SpawnFailed
 )
+ScoreboardEvent = HeartbeatsRead | OverdueRead
 Request = StartRequested | ReloadRequested | ScaleRequested | ScaleChanged | StopRequested
 UpgradeEvent = UpgradeRequested | SuccessorReady | SuccessorFailed
-Event = Request | GenerationEvent | WorkerEvent | UpgradeEvent | TimePassed
+Event = Request | GenerationEvent | WorkerEvent | ScoreboardEvent | UpgradeEvent | TimePassed

@@ -30,6 +30,7 @@ class FleetSettings:
     surge: int = 1
     boot_timeout: float = 60.0
     heartbeat_timeout: float = 30.0
+    handler_timeout: float = 0.0
     drain_delay: float = 0.0
     drain_timeout: float = 30.0
     kill_timeout: float = 5.0
@@ -83,6 +84,9 @@ class Worker:
     drain_seconds: float = math.inf
     complaint: Failure | None = None  # what it said before it exits
     broken: str = ""  # why it cannot be trusted any more
+    stuck: str = ""  # which of its handlers does not end: it serves on until somebody else does in its place
+    wedged: str = ""  # which handler is over its time while it does not beat: so nobody in it can deal with that
+    dumped: bool = False  # it has written its stacks, and is killed at its deadline
 
     @property
     def accepting(self) -> bool:
@@ -203,7 +207,7 @@ class Fleet:
 
     def staff(self) -> list[Worker]:
         """The workers, starting or serving, that count towards the wanted number."""
-        alive = self.of(WorkerState.STARTING, WorkerState.SERVING)
+        alive = [worker for worker in self.of(WorkerState.STARTING, WorkerState.SERVING) if not worker.stuck]
         if self.on_trial is not None:
             # Nobody is replaced by another generation before the trial has ended, or a reload that follows another
             # one at once would roll the fleet back only to roll it forward again.

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from prefork.policy.actions import Action, Drain, Kill, Report, duration
+from prefork.policy.actions import Action, Drain, Dump, Kill, Report, duration
 from prefork.policy.blame import blame_generation, lose_worker
 from prefork.policy.fleet import Failure, Fleet, MoldState, Worker, WorkerState, tell_news
+
+DUMP_TIME = 1.0  # for writing the stacks, and for us to read them
 
 
 def give_up_late_molds(fleet: Fleet, now: float) -> Iterator[Action]:
@@ -37,10 +39,10 @@ def kill_overdue(fleet: Fleet, now: float) -> Iterator[Action]:
         match worker.state:
             case WorkerState.STARTING:
                 time = duration(settings.boot_timeout)
-                yield _kill_faulty(fleet, worker, f"not ready within {time} (boot_timeout)", now)
+                yield _dump_then_kill(fleet, worker, f"not ready within {time} (boot_timeout)", now)
             case WorkerState.SERVING:
-                silence = duration(settings.heartbeat_timeout)
-                yield _kill_faulty(fleet, worker, f"no beat for {silence} (heartbeat_timeout)", now)
+                silence = f"no beat for {duration(settings.heartbeat_timeout)} (heartbeat_timeout)"
+                yield _dump_then_kill(fleet, worker, worker.wedged or silence, now)
             case WorkerState.DRAINING:
                 yield kill(fleet, worker, "still there after the time it had to drain", now)
             case WorkerState.KILLED:
@@ -64,6 +66,15 @@ def drain(fleet: Fleet, worker: Worker, reason: str, now: float, *, final: bool 
     patience = settings.kill_timeout if quick or worker.booting else worker.patience()
     worker.deadline = now + patience
     return Drain(worker.number, worker.drain_seconds, final, reason)
+
+
+def _dump_then_kill(fleet: Fleet, worker: Worker, reason: str, now: float) -> Dump | Kill:
+    """Let it show where it hangs, and give it a moment for that. A beat meanwhile saves it."""
+    if worker.dumped:
+        return _kill_faulty(fleet, worker, reason, now)
+    worker.dumped = True
+    worker.deadline = now + DUMP_TIME
+    return Dump(worker.number, f"{reason}; killed in {duration(DUMP_TIME)}")
 
 
 def _kill_faulty(fleet: Fleet, worker: Worker, reason: str, now: float) -> Kill:

@@ -13,6 +13,8 @@ from prefork.policy.actions import duration
 from prefork.policy.blame import blame_generation, lose_worker, note_failed_attempt
 from prefork.policy.fleet import Failure, Fleet, Generation, MoldState, Worker, WorkerState
 
+WEDGED_AFTER = 2.0  # without a beat, while a handler is over its time
+
 
 def note_generation(fleet: Fleet, event: events.GenerationEvent, now: float) -> None:
     generation = next((each for each in fleet.rising() if each.number == event.generation), None)
@@ -46,10 +48,15 @@ def _note_no_mold(fleet: Fleet, generation: Generation, failure: Failure, now: f
     blame_generation(fleet, generation.number, failure, now)
 
 
+def note_scoreboard(fleet: Fleet, event: events.ScoreboardEvent, now: float) -> None:
+    match event:
+        case events.HeartbeatsRead(beats):
+            _note_beats(fleet, beats, now)
+        case events.OverdueRead(handlers):
+            _note_overdue(fleet, handlers, now)
+
+
 def note_worker(fleet: Fleet, event: events.WorkerEvent, now: float) -> None:
-    if isinstance(event, events.HeartbeatsRead):
-        _note_beats(fleet, event.beats, now)
-        return
     worker = fleet.workers.get(event.number)
     if worker is None:
         return
@@ -62,9 +69,11 @@ def note_worker(fleet: Fleet, event: events.WorkerEvent, now: float) -> None:
             _note_complaint(fleet, worker, Failure(reason, detail), now)
         case events.WorkerBroke(_, reason):
             worker.broken = worker.broken or reason
-        case events.WorkerExited(_, how):
+        case events.WorkerStuck(_, reason):
+            _note_stuck(fleet, worker, reason, now)
+        case events.WorkerExited(_, how, detail):
             del fleet.workers[worker.number]
-            _note_exit(fleet, worker, how, now)
+            _note_exit(fleet, worker, Failure(how, detail), now)
         case events.SpawnFailed(_, reason):
             del fleet.workers[worker.number]
             note_failed_attempt(fleet, worker, reason, now)
@@ -76,7 +85,7 @@ def _note_ready(fleet: Fleet, worker: Worker, now: float) -> None:
     worker.ready_at = now
     fleet.served = True
     if worker.state is WorkerState.STARTING:
-        worker.state = WorkerState.SERVING
+        worker.state, worker.dumped = WorkerState.SERVING, False
         worker.deadline = now + fleet.generations[worker.generation].settings.heartbeat_timeout
     elif worker.state is WorkerState.DRAINING:
         worker.deadline = max(worker.deadline, now + worker.patience())
@@ -103,11 +112,23 @@ def _note_complaint(fleet: Fleet, worker: Worker, complaint: Failure, now: float
         blame_generation(fleet, worker.generation, complaint, now)
 
 
-def _note_exit(fleet: Fleet, worker: Worker, how: str, now: float) -> None:
-    if worker.state not in (WorkerState.STARTING, WorkerState.SERVING):
+def _note_stuck(fleet: Fleet, worker: Worker, reason: str, now: float) -> None:
+    """It has served well until then and serves on with its other threads; only a canary has failed with that."""
+    if worker.state is not WorkerState.SERVING or worker.stuck:
         return
+    worker.stuck = reason
+    fleet.report("worker stuck", worker.generation, f"{reason}; it is replaced and drains", number=worker.number)
+    if fleet.on_trial is not None and fleet.on_trial.number == worker.generation:
+        blame_generation(fleet, worker.generation, Failure(f"its canary: {reason}"), now)
+
+
+def _note_exit(fleet: Fleet, worker: Worker, end: Failure, now: float) -> None:
     when = "before it was ready" if worker.ready_at is None else f"after serving {duration(worker.served_for(now))}"
-    failure = worker.complaint or Failure(f"{how} {when}")
+    if worker.state not in (WorkerState.STARTING, WorkerState.SERVING):
+        if end.detail:
+            fleet.report("worker gone", worker.generation, f"{end.reason} {when}", end.detail, worker.number)
+        return
+    failure = worker.complaint or Failure(f"{end.reason} {when}", end.detail)
     delay = lose_worker(fleet, worker, failure, now)
     rest = f"stays empty for {duration(delay)}" if delay and fleet.will_replace(worker) else "is empty"
     reason = f"{failure.reason}; its slot {worker.slot} {rest}"
@@ -123,5 +144,15 @@ def _note_beats(fleet: Fleet, beats: Mapping[int, float], now: float) -> None:
             continue
         worker.last_beat = beat
         if worker.state is WorkerState.SERVING:
+            worker.dumped, worker.wedged = False, ""
             timeout = fleet.generations[worker.generation].settings.heartbeat_timeout
             worker.deadline = max(worker.deadline, beat + timeout)
+
+
+def _note_overdue(fleet: Fleet, handlers: Mapping[int, str], now: float) -> None:
+    """One that beats deals with its handlers itself."""
+    for worker in fleet.of(WorkerState.SERVING):
+        silent_since = max(worker.last_beat or -math.inf, worker.ready_at or -math.inf)
+        if worker.number in handlers and not worker.dumped and now - silent_since >= WEDGED_AFTER:
+            worker.wedged = f"{handlers[worker.number]}, and its interpreter is held (handler_timeout)"
+            worker.deadline = min(worker.deadline, now)

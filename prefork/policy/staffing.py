@@ -26,9 +26,13 @@ def drain_needless_starts(fleet: Fleet, now: float) -> Iterator[Action]:
 
 def drain_surplus(fleet: Fleet, now: float) -> Iterator[Action]:
     serving = fleet.serving()
-    serving.sort(key=lambda worker: (worker.generation == fleet.target.number, _last_slot_first(worker)))
+    serving.sort(
+        key=lambda worker: (not worker.stuck, worker.generation == fleet.target.number, _last_slot_first(worker))
+    )
     for worker in serving[: max(0, len(serving) - fleet.wanted)]:
-        if worker.generation == fleet.target.number:
+        if worker.stuck:
+            yield drain(fleet, worker, f"another one serves in its place: {worker.stuck}", now)
+        elif worker.generation == fleet.target.number:
             yield drain(fleet, worker, f"only {fleet.wanted} workers are wanted", now)
         else:
             yield drain(fleet, worker, f"replaced by generation {fleet.target.number}", now)

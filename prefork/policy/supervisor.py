@@ -15,10 +15,11 @@ from prefork.policy import events, health, rollout, staffing, stopping, upgrade
 from prefork.policy.actions import Action, duration
 from prefork.policy.events import Event
 from prefork.policy.fleet import Fleet, FleetSettings, MoldState, ReloadOutcome, Worker, WorkerState, tell_news
-from prefork.policy.notes import note_generation, note_worker
+from prefork.policy.notes import note_generation, note_scoreboard, note_worker
 from prefork.policy.requests import note_request
 
 BEAT_INTERVAL = 0.5
+HANDLERS_INTERVAL = 1.0  # between two looks at handlers that may be over their time
 MOST_ROUNDS = 1000
 OVERSLEPT = 1.0  # later than this, a deadline was missed by us and not by others
 
@@ -124,6 +125,8 @@ class Supervisor:
             note_worker(self._fleet, event, self._now)
         elif isinstance(event, events.UpgradeEvent):
             upgrade.note_upgrade(self._fleet, event, self._now)
+        elif isinstance(event, events.ScoreboardEvent):
+            note_scoreboard(self._fleet, event, self._now)
         else:
             self._fleet.heard_until = self._now
 
@@ -155,6 +158,7 @@ class Supervisor:
             generation.deadline += moved
         if self._fleet.upgrade is not None:
             self._fleet.upgrade.deadline += moved
+        self._fleet.beats_read_at = self._now  # the next look comes in its turn, and the gap is forgiven only once
         reason = f"the master did not run for {duration(late)}; nobody is blamed for that"
         self._fleet.report("deadlines moved", self._fleet.current.number, reason)
 
@@ -173,8 +177,15 @@ class Supervisor:
         yield from fleet.target.waiting(self._now).values()
         if fleet.current.mold is MoldState.GONE and fleet.candidate is None and fleet.upgrade is None:
             yield fleet.renewal.not_before
+        yield from self._handlers_due()
         if fleet.on_trial is not None:
             yield from self._beats_due(fleet.on_trial.number, fleet.on_trial.settings.canary_time)
+
+    def _handlers_due(self) -> Iterator[float]:
+        """Yield when the handlers of the serving workers have to be looked at again."""
+        for worker in self._fleet.of(WorkerState.SERVING):
+            if self._fleet.generations[worker.generation].settings.handler_timeout and worker.ready_at is not None:
+                yield max(worker.ready_at, self._fleet.beats_read_at) + HANDLERS_INTERVAL
 
     def _beats_due(self, generation: int, canary_time: float) -> Iterator[float]:
         for worker in self._fleet.of(WorkerState.SERVING):

@@ -26,6 +26,8 @@ class Odds:
     early_crash: float = 0.0
     late_crash: float = 0.0
     hang: float = 0.0
+    held: float = 0.0
+    stuck: float = 0.0
     nonsense: float = 0.0
     leaves: float = 0.0
     slow_drain: float = 0.0
@@ -167,7 +169,7 @@ class Kernel(Timeline):
         if process.drained_at < math.inf:
             self._begin_drain(process)
             return
-        later = self.rng.random
+        later, settings = self.rng.random, self.settings[process.generation]
         if crashes:
             self.in_storm(later() * 0.9, lambda: self.end(process, "killed by SIGSEGV"))
         elif hangs:
@@ -176,6 +178,10 @@ class Kernel(Timeline):
             self.in_storm(later() * 10, lambda: self.end(process, "exited with code 3"))
         elif self.happens(self.odds.nonsense):
             self.in_storm(later() ** 2 * 5, lambda: self.talk_nonsense(process))
+        elif settings.handler_timeout and self.happens(self.odds.held):
+            self.in_storm(later() ** 2 * 5, lambda: self.hold(process))
+        elif settings.handler_timeout and self.happens(self.odds.stuck):
+            self.in_storm(later() ** 2 * 5, lambda: self.get_stuck(process))
         elif self.happens(self.odds.leaves):
             self.in_storm(later() ** 2 * 5, lambda: self.leave(process))
 
@@ -183,6 +189,17 @@ class Kernel(Timeline):
         if process.alive:
             process.hung = True
             process.stop_beating(self.now)
+
+    def hold(self, process: Process) -> None:
+        """Let a handler hold the interpreter for longer than it may."""
+        if process.alive:
+            process.late = True
+            self.hang(process)
+
+    def get_stuck(self, process: Process) -> None:
+        if process.accepting and not process.hung and process.drained_at == math.inf:
+            process.stuck = True
+            self.tell(events.WorkerStuck(process.number, "a handler has served somebody for ever"), process)
 
     def talk_nonsense(self, process: Process) -> None:
         if process.alive:
@@ -211,6 +228,9 @@ class Kernel(Timeline):
             return
         length = min(process.drain_seconds, self.rng.random() ** 4 * 10)
         self.at(length + 0.001, lambda: self.end(process, "exited with code 0"))
+
+    def dump(self, process: Process) -> None:
+        process.dumped_at = self.now
 
     def kill(self, process: Process) -> None:
         if process.kill_sent or not process.alive:

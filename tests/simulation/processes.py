@@ -30,6 +30,9 @@ class Process:
     ready: bool = False
     stopped_accepting: bool = False
     hung: bool = False  # neither beats nor obeys; its kernel socket may still look alive
+    late: bool = False  # a handler of it is over its time; if it also hangs, its interpreter is held
+    stuck: bool = False  # a handler of it does not end, and it has said so
+    dumped_at: float = -math.inf
     broken: bool = False
     kill_sent: bool = False
     drain_seconds: float = math.inf  # as it was told, if it was
@@ -44,7 +47,7 @@ class Process:
 
     @property
     def healthy(self) -> bool:
-        return self.accepting and not self.hung and not self.broken and self.drained_at == math.inf
+        return self.accepting and not self.hung and not self.broken and not self.stuck and self.drained_at == math.inf
 
     def last_beat(self, now: float) -> float:
         if now < self.beats_since:

@@ -15,6 +15,7 @@ class KnownWorker:
     spawned_at: float
     ready_at: float = math.inf
     gone: bool = False
+    stuck: bool = False
     leaving_since: float = math.inf  # when it was told to drain, or said to have stopped accepting
     kill_ordered_at: float = -math.inf
 
@@ -79,6 +80,8 @@ class Record:
         match event:
             case events.WorkerReady() | events.WorkerStoppedAccepting() | events.WorkerExited() | events.SpawnFailed():
                 self._hear_worker(event, now)
+            case events.WorkerStuck(number) if number in self.workers:
+                self._hear_stuck(self.workers[number])
             case events.MoldReady(number) if number in self.generations:
                 self.generations[number].mold_ready = not self.generations[number].released
             case events.MoldExited(number) | events.MoldFailed(number) if number in self.generations:
@@ -100,7 +103,6 @@ class Record:
         self.wanted = workers if workers > 0 else self.wanted
 
     def _hear_worker(self, event: events.WorkerEvent, now: float) -> None:
-        assert not isinstance(event, events.HeartbeatsRead)
         known = self.workers.get(event.number)
         if known is None or known.gone:
             return
@@ -120,6 +122,10 @@ class Record:
                 # That a fork fails dooms nobody but a canary.
                 self.generations[known.generation].doomed = doomed or self.generations[known.generation].on_trial
                 known.gone = True
+
+    def _hear_stuck(self, known: KnownWorker) -> None:
+        known.stuck = True
+        self.generations[known.generation].doomed |= known.ready and self.generations[known.generation].on_trial
 
     def note_fault(self, known: KnownWorker, now: float) -> None:
         """Note that a worker that should be there is not any more, or must not be."""

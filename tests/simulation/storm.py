@@ -55,6 +55,7 @@ class Storm:
             surge=pick((1, 1, 1, 2, 3)),
             boot_timeout=pick((2.0, 5.0)),
             heartbeat_timeout=pick((2.0, 5.0)),
+            handler_timeout=pick((0.0, 0.0, 3.0)),
             drain_delay=pick((0.0, 0.0, 1.0)),
             drain_timeout=pick((0.0, 1.0, 3.0)),
             kill_timeout=pick((0.5, 1.0)),
@@ -149,6 +150,7 @@ class Storm:
         stale: list[events.Event] = [
             events.WorkerReady(number),
             events.WorkerStoppedAccepting(number),
+            events.WorkerStuck(number, "a handler does not end"),
             events.WorkerFailed(number, "it could not boot"),
             events.WorkerExited(number, "exited with code 0"),
             events.WorkerBroke(number, "its message has no meaning"),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from prefork.policy import health, rollout, staffing, stopping, supervisor
+from prefork.policy import health, notes, rollout, staffing, stopping, supervisor
 from prefork.policy.actions import Action, ReleaseGeneration, Report
 from prefork.policy.backoff import Backoff
 from prefork.policy.fleet import Fleet, Generation, MoldState, Worker, WorkerState
@@ -225,6 +225,42 @@ def leave_while_somebody_lives(patch: pytest.MonkeyPatch) -> None:
     replace_rule(patch, stopping.leave, leave)
 
 
+def kill_without_a_look(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(health, "_dump_then_kill", health._kill_faulty)
+
+
+def kill_at_once_after_a_look(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(health, "DUMP_TIME", 0.1)
+
+
+def judge_handlers_of_workers_that_beat(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(notes, "WEDGED_AFTER", 0.2)
+
+
+def retire_the_stuck_at_once(patch: pytest.MonkeyPatch) -> None:
+    def drain_stuck(fleet: Fleet, now: float) -> Iterator[Action]:
+        for worker in fleet.serving():
+            if worker.stuck:
+                yield health.drain(fleet, worker, worker.stuck, now)
+
+    replace_rule(patch, staffing.drain_surplus, drain_stuck, staffing.drain_surplus)
+
+
+def keep_the_stuck(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(notes, "_note_stuck", lambda fleet, worker, reason, now: None)
+
+
+def forgive_a_gap_again_and_again(patch: pytest.MonkeyPatch) -> None:
+    original = Supervisor._forgive_gap
+
+    def forgive_gap(brain: Supervisor) -> None:
+        read_at = brain._fleet.beats_read_at
+        original(brain)
+        brain._fleet.beats_read_at = read_at
+
+    patch.setattr(Supervisor, "_forgive_gap", forgive_gap)
+
+
 @pytest.mark.parametrize(
     ("sabotage", "law"),
     [
@@ -241,8 +277,8 @@ def leave_while_somebody_lives(patch: pytest.MonkeyPatch) -> None:
         (forget_who_boots, "starting processes do not pile up"),
         (ignore_the_surge, "never more than wanted and surge"),
         (reuse_the_slots_of_the_draining, "a slot has one living"),
-        (blame_others_for_having_overslept, "who beats is not killed"),
-        (judge_before_everything_is_heard, "who beats is not killed"),
+        (blame_others_for_having_overslept, "who beats is neither suspected nor killed"),
+        (judge_before_everything_is_heard, "who beats is neither suspected nor killed"),
         (kill_nobody, "a deadline lies in the future"),
         (wait_for_molds_for_ever, "a deadline lies in the future"),
         (live_without_a_mold, "what is sound serves again in bounded time"),
@@ -254,11 +290,21 @@ def leave_while_somebody_lives(patch: pytest.MonkeyPatch) -> None:
         (stop_slowly_when_asked_to_be_quick, "quick means quick"),
         (stop_without_the_delay, "the drain delay is served"),
         (leave_while_somebody_lives, "Exit comes when nobody is left"),
+        (kill_without_a_look, "asked for its stacks before it is killed"),
+        (kill_at_once_after_a_look, "has the time to show where"),
+        (judge_handlers_of_workers_that_beat, "who beats is neither suspected nor killed"),
+        (retire_the_stuck_at_once, "nobody is drained unless enough others are ready"),
+        (keep_the_stuck, "what is sound serves again in bounded time"),
+        (forgive_a_gap_again_and_again, "what is sound serves again in bounded time"),
     ],
 )
 def test_a_fault_is_caught(sabotage: Sabotage, law: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sabotage(monkeypatch)
 
-    with pytest.raises(Violation, match=law):
-        for seed in range(STORMS):
+    for seed in range(STORMS):
+        try:
             run_storm(seed)
+        except Violation as violation:
+            if law in str(violation):  # else it was caught by another law first, and counts for nothing
+                return
+    pytest.fail(f"{STORMS} storms, and none of them breaks the law: {law}")

@@ -38,12 +38,8 @@ class Watch:
                 generation_laws.check_prepare(self.record, action)
             case actions.StartMold():
                 generation_laws.check_start_mold(self.record, action)
-            case actions.Spawn():
-                worker_laws.check_spawn(self.world, self.record, action)
-            case actions.Drain():
-                worker_laws.check_drain(self.world, self.record, action)
-            case actions.Kill(number):
-                worker_laws.check_kill(self.world, self.record, number)
+            case actions.Spawn() | actions.Drain() | actions.Dump() | actions.Kill():
+                worker_laws.check(self.world, self.record, action)
             case actions.ReleaseGeneration():
                 generation_laws.check_release(self.record, action)
             case actions.StartSuccessor() | actions.EndSuccessor():

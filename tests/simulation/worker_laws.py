@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from prefork.policy.actions import Drain, Spawn
+from prefork.policy.actions import Drain, Dump, Kill, Spawn, WorkerAction
+from prefork.policy.health import DUMP_TIME
+from prefork.policy.notes import WEDGED_AFTER
 from tests.simulation.processes import Process
 from tests.simulation.record import KnownWorker, Record, require
 
@@ -13,6 +15,18 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 SOON = 1e-6
+
+
+def check(world: World, record: Record, action: WorkerAction) -> None:
+    match action:
+        case Spawn():
+            check_spawn(world, record, action)
+        case Drain():
+            check_drain(world, record, action)
+        case Dump(number):
+            check_dump(world, record, number)
+        case Kill(number):
+            check_kill(world, record, number)
 
 
 def check_spawn(world: World, record: Record, spawn: Spawn) -> None:
@@ -42,7 +56,8 @@ def _check_backoff(world: World, record: Record, spawn: Spawn) -> None:
         require(now >= times[-1] + wait - SOON, "a slot whose starts fail waits longer each time")
     # A canary is not held up by the failures of another code, and is no way around them.
     if generation.passed and record.scaled_at < now - 0.5:
-        alive = sum(each.present and each.generation == spawn.generation for each in record.workers.values())
+        staff = [each for each in record.workers.values() if each.present and not each.stuck]
+        alive = sum(each.generation == spawn.generation for each in staff)
         waiting = sum(times[-1] > now - 0.5 + SOON for times in recent.values())
         require(alive + waiting < world.supervisor.wanted, "the place of a failed start is left empty for a while")
 
@@ -76,6 +91,13 @@ def _check_final_drain(world: World, record: Record, drain: Drain, was_ready: bo
     require(not was_ready or world.now >= record.stop_asked_at + delay - SOON, "the drain delay is served")
 
 
+def check_dump(world: World, record: Record, number: int) -> None:
+    known, process = _living(record, number), world.processes[number]
+    require(not known.leaving and not known.killed, "who leaves is not asked for its stacks")
+    if process.alive:
+        _check_silent(world, known, process)
+
+
 def check_kill(world: World, record: Record, number: int) -> None:
     known, process = _living(record, number), world.processes[number]
     if known.killed:
@@ -96,11 +118,20 @@ def _check_first_kill(world: World, record: Record, known: KnownWorker, process:
         seconds = min(settings.kill_timeout, process.drain_seconds + 1.0) if hurried else process.drain_seconds + 1.0
         in_time = process.drained_at < math.inf and not process.hung and now < known.leaving_since + seconds - 0.1
         require(not in_time, "who drains in time is not killed")
-    elif known.ready_at < math.inf:
-        silent = now - process.last_beat(now)
-        require(process.hung and silent >= settings.heartbeat_timeout, "who beats is not killed")
     else:
+        _check_silent(world, known, process)
+        require(process.dumped_at > -math.inf, "who hangs is asked for its stacks before it is killed")
+        require(now >= process.dumped_at + DUMP_TIME - SOON, "who hangs has the time to show where")
+
+
+def _check_silent(world: World, known: KnownWorker, process: Process) -> None:
+    now, settings = world.now, world.settings[known.generation]
+    if known.ready_at == math.inf:
         require(now >= known.spawned_at + settings.boot_timeout - SOON, "a boot has its time")
+        return
+    silent = now - max(process.last_beat(now), known.ready_at)
+    patience = min(WEDGED_AFTER, settings.heartbeat_timeout) if process.late else settings.heartbeat_timeout
+    require(process.hung and silent >= patience, "who beats is neither suspected nor killed")
 
 
 def _living(record: Record, number: int) -> KnownWorker:

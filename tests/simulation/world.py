@@ -66,7 +66,11 @@ class World(Kernel):
             else:
                 self.now = max(self.now, timer)
                 beats = {each.number: each.last_beat(self.now) for each in self.processes.values() if each.alive}
+                late = {
+                    each.number: "a handler is late" for each in self.processes.values() if each.alive and each.late
+                }
                 self._deliver(events.HeartbeatsRead(beats))
+                self._deliver(events.OverdueRead(late))
                 self._deliver(events.TimePassed())
         return True
 
@@ -76,7 +80,7 @@ class World(Kernel):
             return
         if self.exit_code is not None:
             return
-        self.unheard -= not isinstance(event, events.HeartbeatsRead | events.TimePassed)
+        self.unheard -= not isinstance(event, events.HeartbeatsRead | events.OverdueRead | events.TimePassed)
         self._handlings += 1
         require(self._handlings <= TOO_MANY_HANDLINGS, "the master comes to rest")
         orders = self.supervisor.handle(event, self.now)
@@ -92,17 +96,24 @@ class World(Kernel):
                 self.prepare(number)
             case actions.StartMold(number, preload):
                 self.start_mold(number, preload)
-            case actions.Spawn(number, slot, generation):
-                self.spawn(number, slot, generation)
-            case actions.Drain(number, seconds):
-                process = self.processes.get(number)
-                if process is not None and process.alive:
-                    self.at(self.rng.random() * 0.003, lambda: self.obey_drain(process, seconds))
-            case actions.Kill(number):
-                self.kill(self.processes[number])
+            case actions.Spawn() | actions.Drain() | actions.Dump() | actions.Kill():
+                self._order_worker(action)
             case actions.ReleaseGeneration(number):
                 self.end_mold(number)
             case actions.StartSuccessor() | actions.EndSuccessor():
                 self.obey_upgrade(action)
             case actions.Exit(code):
                 self.exit_code = code
+
+    def _order_worker(self, action: actions.WorkerAction) -> None:
+        match action:
+            case actions.Spawn(number, slot, generation):
+                self.spawn(number, slot, generation)
+            case actions.Drain(number, seconds):
+                process = self.processes.get(number)
+                if process is not None and process.alive:
+                    self.at(self.rng.random() * 0.003, lambda: self.obey_drain(process, seconds))
+            case actions.Dump(number):
+                self.dump(self.processes[number])
+            case actions.Kill(number):
+                self.kill(self.processes[number])

@@ -1,25 +1,125 @@
 from prefork.policy import events
-from prefork.policy.actions import Drain, Kill, Report, Spawn
-from tests.unit.policy.story import Story, a_serving_fleet, only, subjects
+from prefork.policy.actions import Action, Drain, Dump, Kill, Report, Spawn
+from tests.unit.policy.story import Story, a_serving_fleet, only, orders, subjects
 
 
-def test_a_worker_that_stops_beating_is_killed_and_replaced_at_once() -> None:
+def test_a_worker_that_stops_beating_shows_its_stacks_and_is_killed_and_replaced_at_once() -> None:
     story = a_serving_fleet(workers=2, heartbeat_timeout=10.0)
     story.look_at_the_clock()
 
     early = story.wait(9.9, silent=[1])
     late = story.wait(0.2, silent=[1])
+    too_late = story.wait(1.0, silent=[1])
 
     assert early == []
-    assert [order.number for order in only(Kill, late)] == [1]
-    assert [order.slot for order in only(Spawn, late)] == [2]
+    assert orders(late) == [Dump(1, "no beat for 10 s (heartbeat_timeout); killed in 1 s")]
+    assert [order.number for order in only(Kill, too_late)] == [1]
+    assert [order.slot for order in only(Spawn, too_late)] == [2]
+
+
+def test_a_worker_that_beats_again_after_it_has_shown_its_stacks_is_left_alone() -> None:
+    story = a_serving_fleet(workers=1, heartbeat_timeout=10.0)
+    story.look_at_the_clock()
+
+    late = story.wait(10.1, silent=[1])
+    afterwards = story.wait(5.0)
+    late_again = story.wait(11.5, silent=[1])
+
+    assert [type(order) for order in late] == [Dump]
+    assert afterwards == []
+    assert [type(order) for order in orders(late_again)] == [Dump, Kill, Spawn]
+
+
+def test_a_worker_whose_interpreter_is_held_by_a_late_handler_is_killed_for_that() -> None:
+    story = a_serving_fleet(workers=1, handler_timeout=5.0)
+    beat = story.now
+    story.look_at_the_clock()
+
+    def look(after: float) -> list[Action]:
+        story.now = beat + after
+        beats, overdue = {1: beat}, {1: "a handler has served 10.0.0.1:5 for 6 s"}
+        return orders(story.tell(events.HeartbeatsRead(beats), events.OverdueRead(overdue), events.TimePassed()))
+
+    early, late, too_late = look(1.5), look(2.5), look(3.6)
+
+    reason = "a handler has served 10.0.0.1:5 for 6 s, and its interpreter is held (handler_timeout)"
+    assert early == []
+    assert late == [Dump(1, f"{reason}; killed in 1 s")]
+    assert too_late[0] == Kill(1, reason)
+    assert [type(order) for order in too_late] == [Kill, Spawn]
+
+
+def test_a_late_handler_in_a_worker_that_beats_is_the_workers_own_affair() -> None:
+    story = a_serving_fleet(workers=1, handler_timeout=5.0)
+
+    ordered = []
+    for _ in range(10):
+        story.now += 1.0
+        beats = events.HeartbeatsRead({1: story.now})
+        ordered += story.tell(beats, events.OverdueRead({1: "a handler is late"}), events.TimePassed())
+
+    assert ordered == []
+
+
+def test_handlers_are_looked_at_every_second_if_their_time_is_limited() -> None:
+    unlimited, limited = a_serving_fleet(workers=1), a_serving_fleet(workers=1, handler_timeout=5.0)
+
+    assert unlimited.supervisor.deadline() > unlimited.now + 1.0
+    assert limited.supervisor.deadline() <= limited.now + 1.0
+
+
+def test_a_stuck_worker_drains_once_somebody_serves_in_its_place() -> None:
+    story = a_serving_fleet(workers=2)
+
+    stuck = story.tell(events.WorkerStuck(1, "it has served 10.0.0.1:5 for 9 s"))
+    replaced = story.tell(events.WorkerReady(3))
+    story.tell(events.WorkerStoppedAccepting(1))
+    gone = story.tell(events.WorkerExited(1, "exit status 0"))
+
+    assert subjects(stuck) == ["worker stuck"]
+    assert [order.number for order in only(Spawn, stuck)] == [3]
+    assert only(Drain, stuck) == []
+    drains = [(order.number, order.reason) for order in only(Drain, replaced)]
+    assert drains == [(1, "another one serves in its place: it has served 10.0.0.1:5 for 9 s")]
+    assert gone == []
+
+
+def test_a_worker_that_is_stuck_soon_after_its_start_is_no_failed_start() -> None:
+    story = a_serving_fleet(workers=1)
+    story.tell(events.WorkerExited(1, "killed by SIGKILL"), events.WorkerReady(2))
+
+    ordered = story.tell(events.WorkerStuck(2, "it has served 10.0.0.1:5 for 9 s"))
+
+    assert [order.number for order in only(Spawn, ordered)] == [3]
+
+
+def test_stuck_workers_are_replaced_within_the_surge() -> None:
+    story = a_serving_fleet(workers=3)
+
+    ordered = story.tell(*(events.WorkerStuck(number, "it has served 10.0.0.1:5 for 9 s") for number in (1, 2, 3)))
+    next_ones = story.tell(events.WorkerReady(4))
+
+    assert [order.number for order in only(Spawn, ordered)] == [4]
+    assert [order.number for order in only(Drain, next_ones)] == [3]
+    assert [order.number for order in only(Spawn, next_ones)] == [5]
+
+
+def test_what_a_draining_worker_took_with_it_is_told() -> None:
+    story = a_serving_fleet(workers=2)
+    story.tell(events.ScaleRequested(1, "uid 0"))
+
+    ordered = story.tell(events.WorkerExited(2, "killed by SIGSEGV", "in flight: 10.0.0.1:5"))
+
+    (gone,) = only(Report, ordered)
+    assert (gone.subject, gone.reason) == ("worker gone", "killed by SIGSEGV after serving 5 s")
+    assert gone.detail == "in flight: 10.0.0.1:5"
 
 
 def test_a_beat_from_the_future_keeps_nobody_alive() -> None:
     story = a_serving_fleet(workers=1, heartbeat_timeout=10.0, kill_timeout=100.0)
 
     ordered = []
-    for _ in range(30):
+    for _ in range(25):
         story.now += 0.5
         ordered += story.tell(events.HeartbeatsRead({1: story.now + 1e9}), events.TimePassed())
 
@@ -53,9 +153,11 @@ def test_a_worker_that_overstays_its_boot_is_killed_and_waited_for() -> None:
     story = a_serving_fleet(workers=1, boot_timeout=20.0)
     story.tell(events.WorkerExited(1, "killed by SIGKILL"))
 
-    ordered = story.wait(20.0)
+    shown = story.wait(20.0)
+    ordered = story.wait(1.0)
     later = story.wait(0.5)
 
+    assert [order.number for order in only(Dump, shown)] == [2]
     assert [order.number for order in only(Kill, ordered)] == [2]
     assert subjects(ordered) == ["short of workers"]
     assert [order.number for order in only(Spawn, later)] == [3]

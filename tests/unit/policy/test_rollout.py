@@ -63,6 +63,8 @@ def test_a_canary_that_stopped_beating_is_not_promoted_when_its_time_is_over() -
         story.now = ready_at + tick / 2
         during += story.tell(events.HeartbeatsRead({1: story.now, 2: ready_at + 0.9}), events.TimePassed())
     story.now = ready_at + 11.0
+    story.tell(events.HeartbeatsRead({1: story.now, 2: ready_at + 0.9}), events.TimePassed())
+    story.now = ready_at + 12.0
     after = story.tell(events.HeartbeatsRead({1: story.now, 2: ready_at + 0.9}), events.TimePassed())
 
     assert during == []
@@ -236,7 +238,7 @@ def test_a_canary_that_cannot_be_forked_gives_the_generation_up() -> None:
 def test_a_canary_that_is_not_ready_in_time_gives_the_generation_up() -> None:
     story = a_trial(workers=1, boot_timeout=10.0)
 
-    ordered = story.wait(10.0)
+    ordered = story.wait(11.0)
 
     assert [order.number for order in only(Kill, ordered)] == [2]
     assert subjects(ordered) == ["reload failed"]

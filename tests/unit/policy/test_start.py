@@ -87,7 +87,7 @@ def test_those_who_boot_when_the_start_fails_are_drained_and_then_killed() -> No
 def test_workers_that_never_get_ready_end_the_program_after_the_boot_timeout() -> None:
     story = a_booting_fleet(workers=1, boot_timeout=10.0)
 
-    late = story.wait(10.0)
+    late = story.wait(11.0)
     ending = story.tell(events.WorkerExited(1, "killed by SIGKILL"))
 
     assert [order.number for order in only(Kill, late)] == [1]

@@ -1,7 +1,7 @@
 import math
 
 from prefork.policy import events
-from prefork.policy.actions import Exit, Kill, Report, Spawn, StartMold
+from prefork.policy.actions import Dump, Exit, Kill, Report, Spawn, StartMold
 from prefork.policy.supervisor import Supervisor
 from tests.unit.policy.story import Story, a_serving_fleet, make_settings, only, orders, subjects
 
@@ -135,7 +135,7 @@ def test_being_a_little_late_is_not_oversleeping() -> None:
 
     ordered = story.tell(events.HeartbeatsRead({}), events.TimePassed())
 
-    assert [order.number for order in only(Kill, ordered)] == [1]
+    assert [order.number for order in only(Dump, ordered)] == [1]
 
 
 def test_a_forgiven_worker_that_stays_silent_is_killed_all_the_same() -> None:
@@ -156,7 +156,7 @@ def test_silence_is_not_judged_before_everything_is_heard() -> None:
     hearing = story.tell(events.ScaleRequested(1, "uid 0"), events.WorkerReady(1))
     judging = story.look_at_the_clock()
 
-    assert only(Kill, hearing + judging) == []
+    assert only(Dump, hearing + judging) == []
 
 
 def test_nothing_is_ordered_after_exit() -> None:
