@@ -23,6 +23,7 @@ _COMMANDS = {
         "status": "prefork.cli.status:status_command",
         "reload": "prefork.cli.orders:reload_command",
         "scale": "prefork.cli.orders:scale_command",
+        "dump": "prefork.cli.dump:dump_command",
         "stop": "prefork.cli.orders:stop_command",
         "upgrade": "prefork.cli.orders:upgrade_command",
         "reopen": "prefork.cli.orders:reopen_command",

@@ -1,10 +1,12 @@
 """What a server's status says, as far as it is shown; fields that another version does not send have defaults."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from prefork.errors import NotDone
+
+Reply = TypeVar("Reply")
 
 
 class ListenerReply(msgspec.Struct):
@@ -58,6 +60,34 @@ class ReloadReply(msgspec.Struct):
     generation: int | None = None
 
 
+class DeathReply(msgspec.Struct):
+    """How a worker died, and whom it was serving."""
+
+    slot: int = 0
+    generation: int = 0
+    pid: int | None = None
+    how: str = ""
+    ago: float = 0.0
+    accepted: int = 0
+    rss: int | None = None
+    requests: list[RequestReply] = []
+
+
+class StacksReply(msgspec.Struct):
+    """The stacks of a worker."""
+
+    slot: int = 0
+    generation: int = 0
+    pid: int | None = None
+    stacks: str = ""
+
+
+class DumpReply(msgspec.Struct):
+    """The stacks of all workers that were asked."""
+
+    workers: list[StacksReply] = []
+
+
 class StatusReply(msgspec.Struct):
     """The whole status."""
 
@@ -77,11 +107,21 @@ class StatusReply(msgspec.Struct):
     workers: list[WorkerReply] = []
     totals: dict[str, int] = {}
     last_reload: ReloadReply | None = None
+    deaths: list[DeathReply] = []
 
 
 def read_status(result: Any) -> StatusReply:
     """Take a status as it was received; raise NotDone if it is none."""
+    return _convert(result, StatusReply, "status")
+
+
+def read_dump(result: Any) -> DumpReply:
+    """Take the answer to a dump as it was received; raise NotDone if it is none."""
+    return _convert(result, DumpReply, "answer")
+
+
+def _convert(result: Any, kind: type[Reply], what: str) -> Reply:
     try:
-        return msgspec.convert(result, StatusReply)
+        return msgspec.convert(result, kind)
     except msgspec.ValidationError as error:
-        raise NotDone(f"the status makes no sense ({error}); is it another version of prefork?") from None
+        raise NotDone(f"the {what} makes no sense ({error}); is it another version of prefork?") from None

@@ -12,6 +12,7 @@ from prefork.cli.server_options import json_option, server_options
 
 _SILENT_AFTER = 5.0  # a worker beats twice a second
 _MOST_REQUESTS = 10
+_MOST_DEATHS = 5
 
 
 @click.command("status", short_help="Show a running server and its workers.")
@@ -64,7 +65,7 @@ def render_status(status: StatusReply) -> list[str]:
     lines.append(f"totals    {_totals(status.totals)}")
     if status.last_reload is not None:
         lines.append(f"reload    {_reload(status.last_reload)}")
-    return [*lines, "", *_worker_table(status), *_request_table(status)]
+    return [*lines, "", *_worker_table(status), *_request_table(status), *_death_table(status)]
 
 
 def render_list(replies: list[StatusReply]) -> list[str]:
@@ -95,6 +96,21 @@ def _request_table(status: StatusReply) -> list[str]:
     rows = [[str(slot), _span(one.seconds), one.peer, one.tag] for one, slot in longest]
     more = [f"and {len(serving) - len(longest)} more"] if len(serving) > len(longest) else []
     return ["", *table([["WORKER", "SERVING", "PEER", "TAG"], *rows], ">><<"), *more]
+
+
+def _death_table(status: StatusReply) -> list[str]:
+    """Write the latest deaths; with how many connections were open, who they were is in the JSON and the log."""
+    if not status.deaths:
+        return []
+    latest = list(reversed(status.deaths))[:_MOST_DEATHS]
+    rows = [
+        [str(one.slot), str(one.generation), _span(one.ago), str(len(one.requests)), _cut(one.how)] for one in latest
+    ]
+    return ["", *table([["DIED", "GEN", "AGO", "LOST", "HOW"], *rows], ">>>><")]
+
+
+def _cut(text: str, most: int = 52) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _worker_row(worker: WorkerReply) -> list[str]:

@@ -185,6 +185,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(ge=2, le=_WEEK),
         Option("Workers", "A worker that cannot be heard for this time is replaced."),
     ] = 30.0
+    handler_timeout: Annotated[
+        Seconds,
+        Option("Workers", "A handler that serves one connection for longer is cut off; 0 is for ever."),
+    ] = 0.0
 
     config: Annotated[
         str,

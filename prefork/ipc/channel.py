@@ -17,6 +17,7 @@ from prefork.ipc.messages import PACKET_BYTES, Message, encode
 
 Incoming = TypeVar("Incoming")
 _PACKETS_AT_ONCE = 64
+_DESCRIPTORS_AT_ONCE = 2  # what comes beyond is dropped by the kernel
 
 
 class ChannelBroken(Exception):
@@ -36,20 +37,20 @@ class Channel(Generic[Incoming]):
         """The descriptor to wait on; -1 once closed."""
         return self._end.fileno()
 
-    def send(self, message: Message, descriptor: int | None = None) -> None:
-        """Send one message, with a descriptor if given. Raise ChannelBroken if the other end does not take it."""
+    def send(self, message: Message, *descriptors: int) -> None:
+        """Send one message, with descriptors if given. Raise ChannelBroken if the other end does not take it."""
         try:
-            if descriptor is None:
-                self._end.send(encode(message))
+            if descriptors:
+                socket.send_fds(self._end, [encode(message)], descriptors)
             else:
-                socket.send_fds(self._end, [encode(message)], [descriptor])
+                self._end.send(encode(message))
         except OSError as error:
             reason = os.strerror(error.errno or 0).lower()
             raise ChannelBroken(f"cannot send {type(message).__name__}: {reason}") from error
 
-    def receive_all(self) -> Iterator[tuple[Incoming, int | None]]:
-        """Yield the messages that are there, each with the descriptor that came with it."""
-        while (received := self.receive_with_descriptor()) is not None:
+    def receive_all(self) -> Iterator[tuple[Incoming, list[int]]]:
+        """Yield the messages that are there, each with the descriptors that came with it."""
+        while (received := self._receive_with_descriptors()) is not None:
             yield received
 
     def receive(self) -> list[Incoming]:
@@ -62,10 +63,11 @@ class Channel(Generic[Incoming]):
             received.append(self._decode(packet))
         return received
 
-    def receive_with_descriptor(self) -> tuple[Incoming, int | None] | None:
-        """Return one message and the descriptor that came with it, or None if none is there."""
+    def _receive_with_descriptors(self) -> tuple[Incoming, list[int]] | None:
         try:
-            packet, descriptors, _, _ = socket.recv_fds(self._end, PACKET_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
+            packet, descriptors, _, _ = socket.recv_fds(
+                self._end, PACKET_BYTES, _DESCRIPTORS_AT_ONCE, socket.MSG_CMSG_CLOEXEC
+            )
         except BlockingIOError:
             return None
         except ConnectionResetError:
@@ -74,7 +76,7 @@ class Channel(Generic[Incoming]):
         if not packet:
             self.closed_by_peer = True
             return None
-        return self._decode(packet), (descriptors[0] if descriptors else None)
+        return self._decode(packet), descriptors
 
     def _receive_packet(self) -> bytes | None:
         try:

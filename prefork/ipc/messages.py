@@ -41,6 +41,16 @@ class PeerRefused(_Message, frozen=True):
     peer: str
 
 
+class Stuck(_Message, frozen=True):
+    """Worker to master: a handler is over its time and does not end; somebody else should serve instead."""
+
+    reason: str
+
+
+class Dumped(_Message, frozen=True):
+    """Worker to master: the stacks of all threads are written where the master reads them."""
+
+
 class Failed(_Message, frozen=True):
     """To the master, before it exits. Worker, mold: the application cannot be loaded. Watcher: it cannot watch.
 
@@ -100,6 +110,10 @@ class Drain(_Message, frozen=True):
     finish: list[int]
 
 
+class Dump(_Message, frozen=True):
+    """Master to worker: write the stacks of all threads."""
+
+
 class LogReopened(_Message, frozen=True):
     """Master to worker, mold and watcher, with a descriptor attached: write to this log file through it from now on."""
 
@@ -107,18 +121,18 @@ class LogReopened(_Message, frozen=True):
 
 
 class ForkWorker(_Message, frozen=True):
-    """Master to mold, with the worker's end of its channel attached (SCM_RIGHTS)."""
+    """Master to mold, with the worker's end of its channel and the file for its stacks attached (SCM_RIGHTS)."""
 
     number: int
     slot: int
     accept_after: float = 0.0
 
 
-FromWorker = Hello | Ready | StoppedAccepting | Overloaded | PeerRefused | Failed
+FromWorker = Hello | Ready | StoppedAccepting | Stuck | Dumped | Overloaded | PeerRefused | Failed
 FromMold = Ready | Failed | Certificate | Unsafe | Forked | ForkFailed
 FromWatcher = Ready | Failed | Changed
 FromSuccessor = Serves | Failed
-ToWorker = Drain | LogReopened
+ToWorker = Drain | Dump | LogReopened
 ToMold = ForkWorker | LogReopened
 ToWatcher = LogReopened
 Message = FromWorker | FromMold | FromWatcher | FromSuccessor | ToWorker | ToMold | ToWatcher

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import mmap
 import struct
+import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prefork.address import format_peer
@@ -19,6 +21,8 @@ from prefork.address import format_peer
 BEAT_INTERVAL = 0.5  # seconds between two beats of an idle worker's main thread
 
 _BEAT = struct.Struct("=d")
+_MEMORY = struct.Struct("=Q")
+_MEMORY_AT = 8
 _WORKER_ROW_BYTES = 64
 # accepted, closed, failed; start of the present request (0: idle), its listener, then peer and tag as text
 _COUNTERS = struct.Struct("=QQQ")
@@ -27,6 +31,9 @@ _TEXT = struct.Struct("=64p64p")
 _REQUEST_AT = _COUNTERS.size
 _TEXT_AT = _REQUEST_AT + _REQUEST.size
 _THREAD_ROW_BYTES = 256
+# until when the request may take at least (0: no longer than any), and the thread's identity
+_PATIENCE = struct.Struct("=dQ")
+_PATIENCE_AT = _THREAD_ROW_BYTES - _PATIENCE.size
 _CLOSED_AT = 8
 _FAILED_AT = 16
 _REFUSED_AT = 192
@@ -41,6 +48,19 @@ class Request:
     tag: str
     listener: int
     since: float
+    row: int = 0
+    thread: int = 0  # its identity; 0 for a foreign server's
+    extended_until: float = 0.0
+
+    def deadline(self, timeout: float) -> float:
+        """Return until when it may take, if none may take longer than `timeout` without saying so."""
+        return max(self.since + timeout, self.extended_until)
+
+    def in_words(self, listeners: Sequence[str], now: float) -> str:
+        """Say who is served, where, what for and since when."""
+        where = f" at {listeners[self.listener]}" if self.listener < len(listeners) else ""
+        tag = f", tag {self.tag!r}" if self.tag else ""
+        return f"{self.peer}{where}{tag}, for {now - self.since:.3g} s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +117,20 @@ class WorkerRows:
         beat: float = _BEAT.unpack_from(self._memory, self._start)[0]
         return beat or None
 
+    def show_memory(self, resident_bytes: int) -> None:
+        """Say how much memory the worker has (worker's main thread only)."""
+        _MEMORY.pack_into(self._memory, self._start + _MEMORY_AT, resident_bytes)
+
+    def memory(self) -> int:
+        """Return the resident bytes as last said; 0 if never."""
+        size: int = _MEMORY.unpack_from(self._memory, self._start + _MEMORY_AT)[0]
+        return size
+
     def opened(self, row: int, listener: int, client_address: object) -> None:
         """Count a connection and show whom the thread serves (the thread of that row only)."""
         at = self._threads_start + row * _THREAD_ROW_BYTES
         _TEXT.pack_into(self._memory, at + _TEXT_AT, format_peer(client_address).encode(errors="replace")[:63], b"")
+        _PATIENCE.pack_into(self._memory, at + _PATIENCE_AT, 0.0, threading.get_ident() if row < self.threads else 0)
         _REQUEST.pack_into(self._memory, at + _REQUEST_AT, time.monotonic(), listener)
         _WORD.pack_into(self._memory, at, _WORD.unpack_from(self._memory, at)[0] + 1)
 
@@ -126,6 +156,11 @@ class WorkerRows:
         at = self._threads_start + row * _THREAD_ROW_BYTES + _TEXT_AT + 64
         struct.pack_into("=64p", self._memory, at, text.encode(errors="replace")[:63])
 
+    def extended(self, row: int, seconds: float) -> None:
+        """Let the present request take at least so long from now on (the thread of that row only)."""
+        at = self._threads_start + row * _THREAD_ROW_BYTES + _PATIENCE_AT
+        _BEAT.pack_into(self._memory, at, time.monotonic() + seconds)
+
     def _increment(self, at: int) -> None:
         _WORD.pack_into(self._memory, at, _WORD.unpack_from(self._memory, at)[0] + 1)
 
@@ -146,8 +181,16 @@ class WorkerRows:
             since, listener = _REQUEST.unpack_from(self._memory, at + _REQUEST_AT)
             if since:
                 peer, tag = _TEXT.unpack_from(self._memory, at + _TEXT_AT)
-                found.append(Request(_text(peer), _text(tag), listener, since))
+                until, thread = _PATIENCE.unpack_from(
+                    self._memory, self._threads_start + row * _THREAD_ROW_BYTES + _PATIENCE_AT
+                )
+                found.append(Request(_text(peer), _text(tag), listener, since, row, thread, until))
         return sorted(found, key=lambda request: request.since)
+
+    def labels(self, listeners: Sequence[str], now: float) -> dict[int, str]:
+        """Say of each thread, by its identity, which row it has and whom it serves."""
+        serving = [request for request in self.requests() if request.thread]
+        return {one.thread: f"row {one.row}, serves {one.in_words(listeners, now)}" for one in serving}
 
 
 def _text(field: bytes) -> str:

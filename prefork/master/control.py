@@ -41,6 +41,7 @@ class Request(msgspec.Struct, forbid_unknown_fields=True):
     workers: int | None = None
     change: int | None = None
     quick: bool = False
+    slot: int | None = None
 
 
 class Desk(Protocol):

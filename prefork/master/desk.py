@@ -8,10 +8,13 @@ from collections.abc import Callable, Iterable
 
 from prefork.master.control import Client, ControlServer, Request
 from prefork.master.sources import Sources
+from prefork.master.workers import Processes, WorkerProcess
 from prefork.policy import actions, events
 from prefork.policy.actions import Action
 from prefork.policy.events import Event
 from prefork.system.succession import PassedListener
+
+_MOST_STACKS = 1 << 19  # characters of one answer; the log has all of them
 
 
 class Desk:
@@ -23,10 +26,12 @@ class Desk:
         sources: Sources,
         describe: Callable[[], dict[str, object]],
         reopen_logs: Callable[[], None],
+        processes: Processes,
         passed: PassedListener | None = None,
     ) -> None:
         self._describe = describe
         self._reopen_logs = reopen_logs
+        self._processes = processes
         self._control = ControlServer(where, sources, self, passed) if where != "off" else None
 
     def take_request(self, client: Client, request: Request) -> Iterable[Event]:
@@ -38,6 +43,8 @@ class Desk:
             case Request("reopen"):
                 self._reopen_logs()
                 client.answer()
+            case Request("dump", slot=slot):
+                self._dump(client, slot, origin)
             case Request("follow"):
                 client.following = "follow"
             case Request("reload"):
@@ -58,6 +65,26 @@ class Desk:
             case _:
                 client.fail(f"unknown or incomplete command {request.command!r}")
         return ()
+
+    def _dump(self, client: Client, slot: int | None, origin: str) -> None:
+        """Ask workers for their stacks, and answer when all have written them, or not."""
+        workers = [one for one in self._processes.living() if one.pid is not None and slot in (None, one.slot)]
+        if not workers:
+            client.fail("no worker is running" if slot is None else f"no worker is running in slot {slot}")
+            return
+        client.following = "dump"
+        answer: list[dict[str, object]] = []
+
+        def take(worker: WorkerProcess, text: str) -> None:
+            shortened = text[: _MOST_STACKS // len(workers)]
+            answer.append(
+                {"slot": worker.slot, "generation": worker.generation, "pid": worker.pid, "stacks": shortened}
+            )
+            if len(answer) == len(workers):
+                client.answer({"workers": answer})
+
+        for worker in workers:
+            self._processes.stacks.ask(worker, f"{origin} asked for them", take)
 
     def tell(self, text: str) -> None:
         """Show a line of the log to everybody who follows."""

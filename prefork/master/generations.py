@@ -48,6 +48,7 @@ class Generation:
             surge=settings.surge,
             boot_timeout=settings.boot_timeout,
             heartbeat_timeout=settings.heartbeat_timeout,
+            handler_timeout=settings.handler_timeout,
             drain_delay=settings.drain_delay,
             drain_timeout=settings.drain_timeout,
             kill_timeout=settings.kill_timeout,
@@ -156,6 +157,10 @@ class Generations:
     def _listeners_of(self, numbers: Collection[int]) -> set[int]:
         living = [self._living[number] for number in numbers if number in self._living]
         return {id(listener) for generation in living for listener in generation.listeners}
+
+    def handler_timeouts(self) -> dict[int, float]:
+        """Return how long a handler of each generation may take."""
+        return {number: generation.settings.handler_timeout for number, generation in self._living.items()}
 
     def release(self, number: int) -> None:
         """Close what only this generation used."""

@@ -103,7 +103,9 @@ class Master(BaseServer):
                 self._successor.end,
             )
             passed = predecessor.estate.control if predecessor else None
-            self._desk = Desk(settings.control, self._sources, self._describe, self._reopen_logs, passed)
+            self._desk = Desk(
+                settings.control, self._sources, self._describe, self._reopen_logs, self._processes, passed
+            )
             if predecessor is not None:
                 predecessor.estate.close_listeners()
         except BaseException:
@@ -125,7 +127,7 @@ class Master(BaseServer):
         return self._sources.fileno()
 
     def _select_timeout(self, poll_interval: float | None) -> float | None:
-        deadline = min(self._supervisor.deadline(), self._desk.deadline())
+        deadline = min(self._supervisor.deadline(), self._desk.deadline(), self._processes.stacks.deadline())
         if self._watcher is not None:
             deadline = min(deadline, self._watcher.deadline())
         return None if deadline == math.inf else max(0.0, deadline - time.monotonic())
@@ -153,9 +155,12 @@ class Master(BaseServer):
         """Reap every dead child, then let the supervisor look at the time if it asked to."""
         self._tell_supervisor(self._processes.reap())
         now = time.monotonic()
+        self._processes.stacks.take_late(now)
         if self._supervisor.deadline() <= now:
             self._hear_everybody()
-            self._tell_supervisor([events.HeartbeatsRead(self._processes.beats()), events.TimePassed()])
+            beats = events.HeartbeatsRead(self._processes.beats())
+            overdue = events.OverdueRead(self._processes.overdue_handlers(self._generations.handler_timeouts(), now))
+            self._tell_supervisor([beats, overdue, events.TimePassed()])
         self._desk.drop_late(now)
         if self._watcher is not None:
             self._watcher.start_if_due(now)

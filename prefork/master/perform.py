@@ -13,7 +13,7 @@ from prefork.ipc.channel import ChannelBroken
 from prefork.master.generations import Generations
 from prefork.master.workers import Processes
 from prefork.policy import actions, events
-from prefork.policy.actions import Action
+from prefork.policy.actions import Action, WorkerAction
 from prefork.policy.events import Event
 from prefork.policy.supervisor import Supervisor
 from prefork.system.proctitle import set_title
@@ -49,12 +49,8 @@ class Performer:
                 return [self._prepare(generation)]
             case actions.StartMold(generation):
                 return self._start_mold(action, generation)
-            case actions.Spawn(_, slot, generation):
-                return self._processes.order_worker(action, self._generations.get(generation).board.worker(slot))
-            case actions.Drain(number, seconds, final):
-                self._drain(number, seconds, final)
-            case actions.Kill(number):
-                return self._processes.kill_worker(number)
+            case actions.Spawn() | actions.Drain() | actions.Dump() | actions.Kill():
+                return self._order_worker(action)
             case actions.ReleaseGeneration(generation):
                 self._processes.end_molds(generation)
                 self._generations.release(generation)
@@ -64,6 +60,19 @@ class Performer:
                 self._end_successor()
             case actions.Report():
                 self._note_report(action)
+        return ()
+
+    def _order_worker(self, action: WorkerAction) -> Iterable[Event]:
+        match action:
+            case actions.Spawn(_, slot, generation):
+                return self._spawn(action, slot, generation)
+            case actions.Drain(number, seconds, final):
+                self._drain(number, seconds, final)
+            case actions.Dump(number, reason):
+                if (worker := self._processes.worker(number)) is not None:
+                    self._processes.stacks.force(worker, reason)
+            case actions.Kill(number, reason):
+                return self._processes.kill_worker(number, reason)
         return ()
 
     def close_served_listeners(self) -> None:
@@ -77,7 +86,9 @@ class Performer:
                 return {"worker": slot, "gen": generation}
             case actions.StartMold(generation):
                 return {"gen": generation}
-            case actions.Drain(number) | actions.Kill(number) | actions.Report(number=int(number)):
+            case (
+                actions.Drain(number) | actions.Dump(number) | actions.Kill(number) | actions.Report(number=int(number))
+            ):
                 return self._identity_of_worker(number)
         return {}
 
@@ -87,7 +98,9 @@ class Performer:
             return found.identity
         # Its process has gone, which the supervisor does not know yet.
         believed = [one for one in self._supervisor.workers() if one.number == number]
-        return {"worker": believed[0].slot, "gen": believed[0].generation} if believed else {}
+        if believed:
+            return {"worker": believed[0].slot, "gen": believed[0].generation}
+        return self._processes.deaths.identity_of(number)
 
     def _prepare(self, number: int) -> Event:
         try:
@@ -105,10 +118,19 @@ class Performer:
             return [events.MoldFailed(number, f"cannot fork: {(error.strerror or str(error)).lower()}")]
         return ()
 
+    def _spawn(self, order: actions.Spawn, slot: int, number: int) -> Iterable[Event]:
+        generation = self._generations.get(number)
+        listeners = [str(listener.address) for listener in generation.listeners]
+        try:
+            return self._processes.order_worker(order, generation.board.worker(slot), listeners)
+        except OSError as error:
+            return [events.SpawnFailed(order.number, (error.strerror or str(error)).lower())]
+
     def _drain(self, number: int, seconds: float, final: bool) -> None:
         worker = self._processes.worker(number)
         if worker is None:
             return
+        worker.leaving = True
         if final:
             self._processes.end_molds(worker.generation)  # it holds the listeners, and will fork nobody any more
         finish = self._queues_to_finish(worker.number, worker.generation, final) if seconds > 0 else []

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from prefork import __version__
 from prefork.ipc.scoreboard import Counts
+from prefork.master import deaths
 from prefork.master.generations import Generations
 from prefork.master.workers import Processes, WorkerProcess
 from prefork.policy.fleet import ReloadOutcome, Worker
@@ -48,7 +49,13 @@ def describe(
             {"file": one.file, "names": one.names, "not_after": one.not_after} for one in current.certificates
         ],
         "workers": [_describe_worker(one, living.get(one.number), generations, now) for one in supervisor.workers()],
-        "totals": {**_describe_counts(counts), "refused": generations.ledger.refused(), **tally},
+        "totals": {
+            **_describe_counts(counts),
+            "refused": generations.ledger.refused(),
+            **tally,
+            "suspects": processes.deaths.suspects.found,
+        },
+        "deaths": [deaths.describe(one, now) for one in processes.deaths.recent],
         "last_reload": _describe_reload(supervisor.last_reload, now),
     }
 

@@ -10,7 +10,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from prefork.ipc import messages
@@ -18,13 +18,16 @@ from prefork.ipc.channel import Channel, ChannelBroken, make_pair
 from prefork.ipc.ledger import Ledger
 from prefork.ipc.scoreboard import Counts, WorkerRows
 from prefork.logs import open_descriptors
+from prefork.master.deaths import Deaths, detail_of
 from prefork.master.generations import Generation
 from prefork.master.pressure import Pressure
 from prefork.master.sources import Sources
+from prefork.master.stacks import Stacks
 from prefork.policy import events
 from prefork.policy.actions import Spawn, StartMold
 from prefork.policy.events import Event
 from prefork.system import processes
+from prefork.system.stacks import Words
 from prefork.worker import mold
 
 log = logging.getLogger("prefork.master")
@@ -63,8 +66,13 @@ class WorkerProcess:
     rows: WorkerRows
     channel: Channel[messages.FromWorker]
     processes: Processes
+    words: Words  # its stacks, and its last words
+    listeners: list[str]  # of its generation, as text
+    ordered_at: float
     pid: int | None = None  # None until believed
     hello_pid: int | None = None  # said by itself, not yet believed
+    leaving: bool = False  # told to drain, or has said that it does
+    kill_reason: str = ""  # why we have killed it, if we have
 
     def fileno(self) -> int:
         """The master's end of the channel."""
@@ -77,6 +85,7 @@ class WorkerProcess:
     def close(self) -> None:
         """Close the channel; the worker then leaves."""
         self.channel.close()
+        self.words.close()
 
     @property
     def identity(self) -> dict[str, int]:
@@ -98,6 +107,8 @@ class Processes:
         self._disowned: set[int] = set()  # numbers given up before their mold forked them
         self._helpers: dict[int, Callable[[str], Iterable[Event]]] = {}  # by pid: what their death means
         self.counts_of_the_dead = Counts()
+        self.stacks = Stacks()
+        self.deaths = Deaths()
 
     # Molds
 
@@ -160,13 +171,27 @@ class Processes:
 
     # Workers
 
-    def order_worker(self, order: Spawn, rows: WorkerRows) -> Iterable[Event]:
+    def order_worker(self, order: Spawn, rows: WorkerRows, listeners: list[str]) -> Iterable[Event]:
         """Tell the mold of its generation to fork a worker."""
         rows.clear()
         self._ledger.clear(order.slot)
         ours, theirs = make_pair()
+        try:
+            words = Words()
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
         ordered = WorkerProcess(
-            order.number, order.slot, order.generation, rows, Channel(ours, messages.from_worker), self
+            order.number,
+            order.slot,
+            order.generation,
+            rows,
+            Channel(ours, messages.from_worker),
+            self,
+            words,
+            listeners,
+            time.monotonic(),
         )
         self._workers[order.number] = ordered
         self._sources.add(ordered)
@@ -174,7 +199,8 @@ class Processes:
         try:
             if found is None:
                 return self._spawn_failed(order.number, "its generation has no mold")
-            found.channel.send(messages.ForkWorker(order.number, order.slot, order.accept_after), theirs.fileno())
+            message = messages.ForkWorker(order.number, order.slot, order.accept_after)
+            found.channel.send(message, theirs.fileno(), words.fileno())
         except ChannelBroken as error:
             return self._spawn_failed(order.number, f"the mold does not listen: {error}")
         finally:
@@ -198,7 +224,19 @@ class Processes:
         read = {number: one.rows.last_beat() for number, one in self._workers.items()}
         return {number: beat for number, beat in read.items() if beat is not None}
 
-    def kill_worker(self, number: int) -> Iterable[Event]:
+    def overdue_handlers(self, timeouts: Mapping[int, float], now: float) -> dict[int, str]:
+        """Return which handler of each worker is furthest over its time, given the time of each generation's."""
+        found = {}
+        for number, one in self._workers.items():
+            timeout = timeouts.get(one.generation, 0.0)
+            late = [request for request in one.rows.requests() if request.thread] if timeout else []
+            late = [request for request in late if now >= request.deadline(timeout)]
+            if late:
+                served = min(late, key=lambda request: request.deadline(timeout)).in_words(one.listeners, now)
+                found[number] = f"a handler has served {served}"
+        return found
+
+    def kill_worker(self, number: int, reason: str) -> Iterable[Event]:
         """Kill a worker; one that its mold has not forked yet is given up instead, and so is the mold that hangs."""
         found = self._workers.get(number)
         if found is None:
@@ -206,6 +244,7 @@ class Processes:
         if found.pid is None and found.hello_pid is not None and processes.is_child(found.hello_pid):
             found.pid = found.hello_pid
         if found.pid is not None:
+            found.kill_reason = found.kill_reason or reason
             processes.kill_child(found.pid)
             return ()
         self._disowned.add(number)  # should it appear all the same, it is killed
@@ -221,21 +260,29 @@ class Processes:
             yield events.WorkerBroke(said_by.number, f"it {error}")
             return
         for message in received:
-            match message:
-                case messages.Hello(pid):
-                    said_by.hello_pid = pid
-                case messages.Ready():
-                    yield events.WorkerReady(said_by.number)
-                case messages.StoppedAccepting():
-                    yield events.WorkerStoppedAccepting(said_by.number)
-                case messages.Overloaded(waiting):
-                    self._pressure.note_overload(said_by.number, waiting)
-                case messages.PeerRefused(peer):
-                    self._pressure.note_refused(peer, time.monotonic())
-                case messages.Failed(reason, detail):
-                    yield events.WorkerFailed(said_by.number, reason, detail)
+            yield from self._take_word(said_by, message)
         if said_by.channel.closed_by_peer:
             self._sources.remove(said_by)
+
+    def _take_word(self, said_by: WorkerProcess, message: messages.FromWorker) -> Iterable[Event]:
+        match message:
+            case messages.Hello(pid):
+                said_by.hello_pid = pid
+            case messages.Ready():
+                yield events.WorkerReady(said_by.number)
+            case messages.Stuck(reason):
+                yield events.WorkerStuck(said_by.number, reason)
+            case messages.Dumped():
+                self.stacks.note_written(said_by)
+            case messages.StoppedAccepting():
+                said_by.leaving = True
+                yield events.WorkerStoppedAccepting(said_by.number)
+            case messages.Overloaded(waiting):
+                self._pressure.note_overload(said_by.number, waiting)
+            case messages.PeerRefused(peer):
+                self._pressure.note_refused(peer, time.monotonic())
+            case messages.Failed(reason, detail):
+                yield events.WorkerFailed(said_by.number, reason, detail)
 
     def _claim(self, number: int, pid: int) -> Iterable[Event]:
         """Believe that `pid` is the worker `number`, if the kernel agrees or it has died meanwhile."""
@@ -257,6 +304,7 @@ class Processes:
         if found is None:
             return ()
         self._sources.remove(found)
+        self.stacks.note_gone(found)
         found.close()
         return (events.SpawnFailed(number, reason),)
 
@@ -290,11 +338,16 @@ class Processes:
         yield from self.hear_worker(gone)
         self._workers.pop(gone.number, None)
         self._sources.remove(gone)
+        self.stacks.note_gone(gone)
+        death = self.deaths.examine(gone, how)
         gone.close()
         self.counts_of_the_dead += gone.rows.counts()
         self._ledger.clear(gone.slot)
         self._pressure.note_overload(gone.number, False)
-        yield events.WorkerExited(gone.number, how)
+        if death is None:
+            yield events.WorkerExited(gone.number, how)
+        else:
+            yield events.WorkerExited(gone.number, death.how, detail_of(death))
 
     def _mold_gone(self, gone: MoldProcess, how: str) -> Iterable[Event]:
         """Forget a reaped mold, after its last words; workers that it had not delivered are looked for."""

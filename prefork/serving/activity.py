@@ -24,6 +24,9 @@ if TYPE_CHECKING:
         def tagged(self, row: int, text: str) -> None:
             """The application says what it is doing for this connection."""
 
+        def extended(self, row: int, seconds: float) -> None:
+            """The application needs at least so long from now on."""
+
 
 class NoActivity:
     """For a server that runs alone: nobody asks."""
@@ -41,4 +44,7 @@ class NoActivity:
         pass
 
     def tagged(self, row: int, text: str) -> None:
+        pass
+
+    def extended(self, row: int, seconds: float) -> None:
         pass

@@ -151,6 +151,13 @@ class Pool:
         for request in requests:
             cut(request)
 
+    def cut_row(self, row: int, still: Callable[[], bool]) -> None:
+        """End the connection that the thread of this row carries, if it is `still` the one that is meant."""
+        with self._lock:
+            requests = [thread.request for thread in self._busy if thread.row == row and still()]
+        for request in requests:
+            cut(request)
+
     def _work(self, me: PoolThread) -> None:
         """The life of a thread: it begins as the leader."""
         try:

@@ -103,6 +103,12 @@ class ThreadPoolMixIn:
         if isinstance(thread, PoolThread):
             thread.pool.activity.tagged(thread.row, text)
 
+    def extend_deadline(self, seconds: float) -> None:
+        """Let the request that the calling thread serves take at least `seconds` from now, whatever handler_timeout."""
+        thread = threading.current_thread()
+        if isinstance(thread, PoolThread):
+            thread.pool.activity.extended(thread.row, seconds)
+
     def _hold_listener(self) -> Hold:
         """Leave the listener out of the wait of `serve_forever()`: the pool waits for it."""
         return Hold(None)

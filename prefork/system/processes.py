@@ -127,6 +127,11 @@ def kill_child(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
+def signal_child(pid: int, number: int) -> None:
+    """Send a signal to a child that has not been reaped."""
+    os.kill(pid, number)
+
+
 def become_subreaper() -> None:
     """Adopt orphaned descendants, so that workers forked by a mold become our children (prctl(2))."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
 
 def resident_bytes(pid: int) -> int | None:
     """Return the resident memory of a process, or None where it cannot be read (gone, or /proc hidden)."""
@@ -11,3 +15,12 @@ def resident_bytes(pid: int) -> int | None:
         return int(psutil.Process(pid).memory_info().rss)
     except (psutil.Error, OSError):
         return None
+
+
+def own_resident_bytes() -> int:
+    """Return the resident memory of this process; 0 where it cannot be read."""
+    try:
+        with open("/proc/self/statm", "rb", buffering=0) as file:
+            return int(file.read(100).split()[1]) * _PAGE_BYTES
+    except (OSError, IndexError, ValueError):
+        return 0

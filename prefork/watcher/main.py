@@ -61,8 +61,8 @@ def _watch(order: Order) -> None:
     _tell(order.channel, missed)
     for changed in turns:
         _tell(order.channel, changed)
-        for message, descriptor in order.channel.receive_all():
-            if descriptor is not None:
+        for message, descriptors in order.channel.receive_all():
+            for descriptor in descriptors:
                 take_reopened(message.file, descriptor)
 
 

@@ -117,6 +117,9 @@ class RecordingActivity:
     def tagged(self, row: int, text: str) -> None:
         self._activity.tagged(row, text)
 
+    def extended(self, row: int, seconds: float) -> None:
+        self._activity.extended(row, seconds)
+
     def record_of_this_thread(self) -> Record | None:
         """Return the record of what the calling thread of a pool carries."""
         thread = threading.current_thread()

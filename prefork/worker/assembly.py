@@ -52,6 +52,7 @@ class Assembly:
     def introduce(self, worker: object, server: Any) -> None:
         """Give the server what handlers may ask of it; never hide a name of its own."""
         offered = {"worker": worker, "settings": self._settings, "draining": False, "tag": self._tag}
+        offered["extend_deadline"] = _extend_nothing
         for name, value in offered.items():
             if not hasattr(server, name):
                 setattr(server, name, value)
@@ -114,6 +115,10 @@ class Assembly:
     def _tag(self, text: str) -> None:
         with self._lock:
             self._activity.tagged(self._foreign_row, text)
+
+
+def _extend_nothing(seconds: float) -> None:
+    """Stand in for `extend_deadline`: the handlers of a foreign server have no deadline."""
 
 
 def is_pooled(server: object) -> bool:

@@ -25,6 +25,7 @@ from prefork.system import environment, processes
 from prefork.system.proctitle import set_title
 from prefork.system.signals import FOR_THE_MASTER, Signals
 from prefork.system.sockets import Listener
+from prefork.system.stacks import write_stacks_when_asked
 from prefork.worker.application import Application, WorkerInfo, load
 from prefork.worker.obey import Worker
 
@@ -50,6 +51,7 @@ class Order:
     rows: WorkerRows
     ledger: Ledger
     descriptor: int  # of its end of the channel
+    words: int  # the file for its stacks
     adopted_reader: int  # reads end of file once the process is a child of the master
     master_pid: int
     application: Application | None
@@ -58,6 +60,7 @@ class Order:
 
 def run(order: Order) -> int:
     """Be the worker; return the exit status. Runs in a process just forked by a mold."""
+    write_stacks_when_asked(order.words)  # before the signal that asks is unblocked: it would be deadly
     signals = Signals(handled=(signal.SIGTERM,), unheeded=_UNHEEDED)
     signals.install()
     _wait_for_adoption(order)
@@ -95,6 +98,7 @@ def _build(order: Order, channel: Channel[messages.ToWorker], signals: Signals) 
     services = application.build(order.listeners, order.settings, order.rows, info, admission, order.tls_context)
     signals.install()  # constructors may have installed their own
     keep_loggers()  # or have configured logging
+    write_stacks_when_asked(order.words)  # or have set faulthandler up for themselves
     processes.outlive_parent()
     return Worker(
         rows=order.rows,
@@ -105,6 +109,8 @@ def _build(order: Order, channel: Channel[messages.ToWorker], signals: Signals) 
         drain_timeout=order.settings.drain_timeout,
         accept_after=order.accept_after,
         admission=admission,
+        handler_timeout=order.settings.handler_timeout,
+        words=order.words,
     )
 
 

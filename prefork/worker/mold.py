@@ -131,14 +131,17 @@ def _fork_on_order(mold: Mold, close_signals: Callable[[], None]) -> None:
         waiting.poll()
         for received in mold.channel.receive_all():
             match received:
-                case messages.ForkWorker() as order, int(descriptor):
-                    _fork_worker(mold, order, descriptor, close_signals)
-                    os.close(descriptor)
-                case messages.LogReopened(file), int(descriptor):
+                case messages.ForkWorker() as order, [channel, words]:
+                    _fork_worker(mold, order, (channel, words), close_signals)
+                    os.close(channel)
+                    os.close(words)
+                case messages.LogReopened(file), [descriptor]:
                     take_reopened(file, descriptor)
 
 
-def _fork_worker(mold: Mold, order: messages.ForkWorker, descriptor: int, close_signals: Callable[[], None]) -> None:
+def _fork_worker(
+    mold: Mold, order: messages.ForkWorker, inherited: tuple[int, int], close_signals: Callable[[], None]
+) -> None:
     adopted_reader, adopted_writer = os.pipe2(os.O_CLOEXEC)
     pid_reader, pid_writer = os.pipe2(os.O_CLOEXEC)
 
@@ -147,7 +150,7 @@ def _fork_worker(mold: Mold, order: messages.ForkWorker, descriptor: int, close_
             os.close(unneeded)
         close_signals()
         mold.channel.close()
-        return main.run(_order_of(mold, order, descriptor, adopted_reader))
+        return main.run(_order_of(mold, order, inherited, adopted_reader))
 
     def fork_again() -> int:
         try:
@@ -179,7 +182,8 @@ def _tell_master(mold: Mold, number: int, answer: str) -> None:
         mold.channel.send(messages.ForkFailed(number, answer or "the process in between died"))
 
 
-def _order_of(mold: Mold, order: messages.ForkWorker, descriptor: int, adopted_reader: int) -> main.Order:
+def _order_of(mold: Mold, order: messages.ForkWorker, inherited: tuple[int, int], adopted_reader: int) -> main.Order:
+    descriptor, words = inherited
     return main.Order(
         slot=order.slot,
         accept_after=order.accept_after,
@@ -189,6 +193,7 @@ def _order_of(mold: Mold, order: messages.ForkWorker, descriptor: int, adopted_r
         rows=mold.board.worker(order.slot),
         ledger=mold.ledger,
         descriptor=descriptor,
+        words=words,
         adopted_reader=adopted_reader,
         master_pid=mold.master_pid,
         application=mold.application,

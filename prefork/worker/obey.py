@@ -6,6 +6,7 @@ connections go on until they end or the time is over, then their sockets are shu
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -20,6 +21,9 @@ from prefork.ipc.scoreboard import BEAT_INTERVAL, WorkerRows
 from prefork.logs import take_reopened
 from prefork.system.signals import Signals
 from prefork.system.sockets import Listener
+from prefork.system.stacks import own_stacks
+from prefork.system.usage import own_resident_bytes
+from prefork.worker.patience import Patience
 
 if TYPE_CHECKING:
     from prefork.serving.limits import Admission
@@ -43,6 +47,8 @@ class Worker:
         listeners: Sequence[Listener],
         drain_timeout: float,
         accept_after: float,
+        handler_timeout: float,
+        words: int,
         admission: Admission | None = None,
     ) -> None:
         self._rows = rows
@@ -62,23 +68,31 @@ class Worker:
         self._orphaned = False
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._waiting = select.poll()
+        self._addresses = [str(listener.address) for listener in listeners]
+        self._words = words  # the file for our stacks
+        self._patience = Patience(handler_timeout, rows, services, self._addresses, self._ask_for_replacement)
 
     def obey(self) -> int:
         """Serve until told to leave; return the exit status."""
         for descriptor in (self._channel.fileno(), self._signals.fileno(), self._wake):
             self._waiting.register(descriptor, select.POLLIN)
         self._start_if_due()
-        self._rows.beat()
+        self._beat()
         self._channel.send(messages.Ready())
         while not self._finished():
             self._waiting.poll(1000 * self._longest_wait())
-            self._rows.beat()
+            self._beat()
             self._take_orders()
             self._start_if_due()
             self._follow_services()
             if self._admission is not None:
                 self._follow_admission(self._admission)
+            self._patience.look(time.monotonic())
         return self._leave()
+
+    def _beat(self) -> None:
+        self._rows.beat()
+        self._rows.show_memory(own_resident_bytes())
 
     def _longest_wait(self) -> float:
         dates = [self._deadline] if self._started else [self._deadline, self._accept_at]
@@ -102,7 +116,9 @@ class Worker:
             match received:
                 case messages.Drain(seconds, finish), _:
                     self._drain("ordered by the master", seconds, finish)
-                case messages.LogReopened(file), int(descriptor):
+                case messages.Dump(), _:
+                    self._dump()
+                case messages.LogReopened(file), [descriptor]:
                     take_reopened(file, descriptor)
         if self._channel.closed_by_peer and not self._orphaned:
             # Nobody else will serve what is queued on our listeners, and nobody holds the workers together.
@@ -110,6 +126,17 @@ class Worker:
             self._waiting.unregister(self._channel)  # at its end it is readable for ever
             log.warning("draining: the master is gone; leaving in %s s at the latest", _ORPHAN_DRAIN)
             self._drain("orphaned", _ORPHAN_DRAIN, range(len(self._listeners)))
+
+    def _dump(self) -> None:
+        """Write the stacks where the master reads them, with more than faulthandler could tell about the threads."""
+        text = own_stacks(self._rows.labels(self._addresses, time.monotonic()))
+        with contextlib.suppress(OSError):  # it has room for so much only
+            os.write(self._words, text.encode("utf-8", "backslashreplace"))
+        self._channel.send(messages.Dumped())
+
+    def _ask_for_replacement(self, reason: str) -> None:
+        if not self._channel.closed_by_peer:
+            self._channel.send(messages.Stuck(reason))
 
     def _drain(self, why: str, seconds: float, finish: Sequence[int]) -> None:
         log.debug("draining: %s; connections get %s s", why, seconds)
@@ -166,9 +193,12 @@ class Worker:
             return False
         if self._aborted and time.monotonic() >= self._deadline:
             return True
-        return self._told_stopped and not any(service.open_connections for service in self._services)
+        waited_for = sum(service.open_connections for service in self._services) - self._patience.given_up
+        return self._told_stopped and waited_for <= 0
 
     def _leave(self) -> int:
+        if self._patience.given_up:
+            log.warning("leaving without waiting: handlers that do not end (%d)", self._patience.given_up)
         for service in self._services:
             service.close()
         return 0

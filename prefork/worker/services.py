@@ -57,6 +57,9 @@ class Service(Protocol):
     def abort(self) -> None:
         """Shut the sockets of all open connections down."""
 
+    def cut_row(self, row: int, still: Callable[[], bool]) -> None:
+        """Shut down the socket that the thread of this row serves, if it is `still` the one that is meant."""
+
     def close(self) -> None:
         """Call the servers' last hooks and close them, whatever they still wait for."""
 
@@ -97,6 +100,9 @@ class PooledService:
 
     def abort(self) -> None:
         self._pool.abort()
+
+    def cut_row(self, row: int, still: Callable[[], bool]) -> None:
+        self._pool.cut_row(row, still)
 
     def close(self) -> None:
         for server, gate in self._servers:
@@ -157,6 +163,9 @@ class ForeignService:
         for pid in self._children():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+    def cut_row(self, row: int, still: Callable[[], bool]) -> None:
+        """Do nothing: which of its threads serves whom, only the server knows."""
 
     def close(self) -> None:
         if self._thread.ident is not None:  # it is None if we leave before we ever accepted

@@ -25,7 +25,7 @@ from typing import Any
 from prefork import testing
 from prefork.errors import PreforkError
 from tests.process.test_deaths import footprint, zombies_of
-from tests.soak.faults import Saboteur, make_schedule, write_code
+from tests.soak.faults import Saboteur, make_schedule, wait, write_code
 from tests.soak.history import DRAIN_TIMEOUT, History
 from tests.soak.load import mixed_load
 
@@ -54,7 +54,7 @@ def soak(schedule: list[tuple[int, str]], every: float, seed: int) -> tuple[Hist
             saboteur = Saboteur(server, project, seed, history)
             with mixed_load(streams, datagrams, history), counting(server, history):
                 for number, kind in schedule:
-                    time.sleep(every)
+                    wait(every)
                     print(f"{time.monotonic():.2f} fault {number}: {kind}", file=sys.stderr, flush=True)
                     saboteur.do(number, kind)
                 wait_until_well(server)
@@ -77,7 +77,7 @@ def wait_until_well(server: testing.Server) -> None:
     """Return when as many workers as wanted serve; the last fault may have been a moment ago."""
     deadline = time.monotonic() + RECOVERY
     while len(server.workers()) != server.status()["wanted"] and time.monotonic() < deadline:
-        time.sleep(0.2)
+        wait(0.2)
 
 
 @contextmanager

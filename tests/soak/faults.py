@@ -7,6 +7,7 @@ import random
 import resource
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -194,7 +195,7 @@ def without_descriptors(pid: int) -> Iterator[None]:
 
 def wait(seconds: float) -> None:
     """Let time pass: a soak, unlike a test, is made of it."""
-    time.sleep(seconds)
+    threading.Event().wait(seconds)
 
 
 def write_code(project: Path, version: int, extra: str = "") -> None:

@@ -90,6 +90,21 @@ def test_the_first_line_has_the_state(changes: dict[str, Any], first: str) -> No
     assert render_status(read_status({**STATUS, **changes}))[0].startswith(first)
 
 
+def test_the_latest_deaths_are_shown_with_how_many_connections_they_took() -> None:
+    death = {"generation": 2, "pid": 4, "requests": WORKER["requests"] * 2, "ago": 65.0}
+    deaths = [{**death, "slot": slot, "how": "killed by SIGSEGV" + slot * ", again and again"} for slot in range(9)]
+    lines = render_status(read_status({**STATUS, "deaths": deaths}))
+
+    assert lines[-6:] == [
+        "DIED  GEN    AGO  LOST  HOW",
+        "   8    2  1m05s     2  killed by SIGSEGV, again and again, again and again…",
+        "   7    2  1m05s     2  killed by SIGSEGV, again and again, again and again…",
+        "   6    2  1m05s     2  killed by SIGSEGV, again and again, again and again…",
+        "   5    2  1m05s     2  killed by SIGSEGV, again and again, again and again…",
+        "   4    2  1m05s     2  killed by SIGSEGV, again and again, again and again…",
+    ]
+
+
 def test_only_the_longest_requests_are_shown() -> None:
     requests = [{**WORKER["requests"][0], "seconds": float(number)} for number in range(1, 31)]
     lines = render_status(read_status({**STATUS, "workers": [{**WORKER, "requests": requests}]}))

@@ -71,20 +71,17 @@ def test_a_full_channel_says_so_instead_of_waiting(ends: Ends) -> None:
             channel.send(messages.Failed("x" * 1000, ""))
 
 
-def test_a_descriptor_travels_with_its_message() -> None:
+def test_descriptors_travel_with_their_message() -> None:
     ours, theirs = make_pair()
     reader, writer = os.pipe()
     with ours, theirs:
-        Channel(ours, messages.from_mold).send(messages.ForkWorker(7, 2), writer)
-        received = Channel(theirs, messages.to_mold).receive_with_descriptor()
+        Channel(ours, messages.from_mold).send(messages.ForkWorker(7, 2), writer, reader)
+        [(message, (writer_there, reader_there))] = Channel(theirs, messages.to_mold).receive_all()
 
-        assert received is not None
-        message, descriptor = received
         assert message == messages.ForkWorker(7, 2)
-        assert descriptor is not None
-        os.write(descriptor, b"x")
-        assert os.read(reader, 1) == b"x"
-        for number in (reader, writer, descriptor):
+        os.write(writer_there, b"x")
+        assert os.read(reader_there, 1) == b"x"
+        for number in (reader, writer, writer_there, reader_there):
             os.close(number)
 
 

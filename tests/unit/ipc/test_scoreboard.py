@@ -1,6 +1,7 @@
 """The scoreboard: rows of different workers and threads do not touch each other."""
 
 import os
+import threading
 
 from prefork.ipc.scoreboard import BEAT_INTERVAL, Counts, Scoreboard
 from prefork.policy import supervisor
@@ -104,3 +105,40 @@ def test_a_refused_connection_is_counted_as_one() -> None:
     rows.closed(0, failed=False)
 
     assert rows.counts() == Counts(accepted=1, closed=1, refused=1)
+
+
+def test_a_request_may_be_given_more_time_which_does_not_outlive_it() -> None:
+    rows = Scoreboard(slots=1, threads=1).worker(0)
+    rows.opened(0, 0, ("a", 1))
+    before = rows.requests()[0]
+    rows.extended(0, 60.0)
+    extended = rows.requests()[0]
+    rows.closed(0, failed=False)
+    rows.opened(0, 0, ("b", 2))
+    after = rows.requests()[0]
+
+    assert before.deadline(5.0) == before.since + 5.0
+    assert extended.deadline(5.0) >= extended.since + 60.0
+    assert extended.deadline(100.0) == extended.since + 100.0
+    assert after.deadline(5.0) == after.since + 5.0
+
+
+def test_a_thread_is_known_by_whom_it_serves() -> None:
+    rows = Scoreboard(slots=1, threads=1).worker(0)
+    rows.opened(0, 0, ("10.0.0.1", 5))
+    rows.opened(1, 0, ("10.0.0.2", 6))  # of the foreign servers: whose thread serves it is not known
+    rows.tagged(0, "GET key")
+    since = rows.requests()[0].since
+
+    labels = rows.labels(["tcp://:1"], since + 2.0)
+
+    assert labels == {threading.get_ident(): "row 0, serves 10.0.0.1:5 at tcp://:1, tag 'GET key', for 2 s"}
+
+
+def test_the_memory_is_as_last_said() -> None:
+    rows = Scoreboard(slots=2, threads=1).worker(1)
+    before = rows.memory()
+    rows.beat()
+    rows.show_memory(1 << 40)
+
+    assert (before, rows.memory()) == (0, 1 << 40)

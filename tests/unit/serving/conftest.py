@@ -54,6 +54,9 @@ class Notes:
         with self._condition:
             return self._condition.wait_for(lambda: line in self.lines, PATIENCE)
 
+    def extended(self, row: int, seconds: float) -> None:
+        self.lines.append(("extended", row, seconds))
+
 
 class Changes:
     """Remembers each call, and lets a test wait until something is so."""

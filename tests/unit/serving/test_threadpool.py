@@ -316,6 +316,7 @@ def test_a_finish_request_of_its_own_makes_the_handler() -> None:
 def test_tags_and_failures_belong_to_the_row_of_their_thread() -> None:
     def fail(request: Any, client_address: Any, server: Any) -> None:
         server.tag("GET /")
+        server.extend_deadline(60.0)
         raise ValueError
 
     class Server(ThreadPoolTCPServer):
@@ -325,6 +326,7 @@ def test_tags_and_failures_belong_to_the_row_of_their_thread() -> None:
     notes = Notes()
     with Server(LOOPBACK, fail) as server, connect(server) as client:
         server.tag("nobody's")
+        server.extend_deadline(1.0)
         pool = Pool(1, notes)
         pool.add(server, 7)
         pool.start()
@@ -332,7 +334,7 @@ def test_tags_and_failures_belong_to_the_row_of_their_thread() -> None:
         pool.drain()
         assert pool.ended.wait(PATIENCE)
 
-    assert notes.lines == [("opened", 0, 7), ("tagged", 0, "GET /"), ("closed", 0, True)]
+    assert notes.lines == [("opened", 0, 7), ("tagged", 0, "GET /"), ("extended", 0, 60.0), ("closed", 0, True)]
 
 
 def test_the_names_are_offered_where_users_look() -> None:

@@ -48,6 +48,9 @@ class Notes:
     def tagged(self, row: int, text: str) -> None:
         self._note("tagged", row, text)
 
+    def extended(self, row: int, seconds: float) -> None:
+        self._note("extended", row, seconds)
+
     def _note(self, *line: object) -> None:
         with self._condition:
             self.lines.append(line)

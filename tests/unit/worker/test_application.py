@@ -255,6 +255,7 @@ def test_handlers_find_out_where_they_are(workshop: Workshop) -> None:
             def handle(self):
                 server = self.server
                 server.tag("telling")
+                server.extend_deadline(60)
                 told = server.worker.slot, server.worker.generation, server.settings.threads, server.draining
                 self.request.sendall(repr(told).encode())
         class Server(socketserver.TCPServer):
@@ -266,6 +267,7 @@ def test_handlers_find_out_where_they_are(workshop: Workshop) -> None:
 
     assert workshop.ask() == b"(3, 2, 4, False)"
     assert running.notes.wait_for("tagged", 0, "telling")
+    assert running.notes.wait_for("extended", 0, 60)
 
 
 def test_a_name_of_the_servers_own_is_not_hidden(workshop: Workshop) -> None:

@@ -1,0 +1,127 @@
+"""How workers died, and whom they were serving: what the log, `prefork status` and the search for suspects know.
+
+All of it is read when the worker has been reaped: its rows of the scoreboard, the memory that it said it had, what
+`faulthandler` wrote while it died, and whether the OOM killer has been at work meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from prefork.ipc.scoreboard import Request
+from prefork.master.stacks import take_words
+from prefork.master.suspects import Suspects
+from prefork.system.oom import count_oom_kills
+
+if TYPE_CHECKING:
+    from prefork.master.workers import WorkerProcess
+
+log = logging.getLogger("prefork.master")
+
+_MOST_REMEMBERED = 10
+_MOST_NAMED = 20  # requests in one record of the log
+_MEBIBYTE = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """What is known about the end of a worker."""
+
+    number: int
+    identity: dict[str, int]
+    how: str
+    at: float
+    age: float
+    accepted: int
+    resident_bytes: int
+    in_flight: list[Request]
+    listeners: list[str]
+    words: str
+
+
+class Deaths:
+    """The latest deaths, and who was being served at several of them."""
+
+    def __init__(self) -> None:
+        self.recent: deque[Death] = deque(maxlen=_MOST_REMEMBERED)
+        self.suspects = Suspects()
+        self._oom_kills = count_oom_kills()
+
+    def examine(self, worker: WorkerProcess, how: str) -> Death | None:
+        """Find out what a reaped worker died of; None if it left in good order."""
+        if how == "exit status 0" and worker.leaving:
+            return None
+        now = time.monotonic()
+        death = Death(
+            number=worker.number,
+            identity=worker.identity,
+            how=self._explain(worker, how),
+            at=now,
+            age=now - worker.ordered_at,
+            accepted=worker.rows.counts().accepted,
+            resident_bytes=worker.rows.memory(),
+            in_flight=worker.rows.requests(),
+            listeners=worker.listeners,
+            words=take_words(worker),
+        )
+        self.recent.append(death)
+        if not worker.leaving:
+            self._look_for_suspects(death)
+        return death
+
+    def identity_of(self, number: int) -> dict[str, int]:
+        """Return the fields that name a worker which has died lately."""
+        return next((death.identity for death in self.recent if death.number == number), {})
+
+    def _explain(self, worker: WorkerProcess, how: str) -> str:
+        before, self._oom_kills = self._oom_kills, count_oom_kills()
+        if not how.startswith("killed by SIGKILL"):
+            return how
+        if worker.kill_reason:
+            return f"{how} that we sent ({worker.kill_reason})"
+        if before is not None and self._oom_kills is not None and self._oom_kills > before:
+            return f"{how} of the kernel's OOM killer"
+        return f"{how} that we did not send"
+
+    def _look_for_suspects(self, death: Death) -> None:
+        for name, times in self.suspects.note(death.in_flight, death.at):
+            problem = "suspect: %s was being served at %d crashes within a minute; look at what it sends"
+            log.warning(problem, name, times)
+
+
+def detail_of(death: Death) -> str:
+    """Write what the log says below the line that a worker has died."""
+    memory = f"{death.resident_bytes / _MEBIBYTE:.0f} MiB" if death.resident_bytes else "unknown"
+    lines = [f"it had accepted {death.accepted} in {death.age:.3g} s; memory at the last look: {memory}"]
+    named = death.in_flight[:_MOST_NAMED]
+    lines += [f"lost with it: {one.in_words(death.listeners, death.at)}" for one in named]
+    if more := len(death.in_flight) - len(named):
+        lines.append(f"lost with it: {more} others")
+    return "\n".join([*lines, death.words] if death.words else lines)
+
+
+def describe(death: Death, now: float) -> dict[str, object]:
+    """Return a death as the status shows it."""
+    return {
+        "slot": death.identity["worker"],
+        "generation": death.identity["gen"],
+        "pid": death.identity.get("pid"),
+        "how": death.how,
+        "ago": now - death.at,
+        "age": death.age,
+        "accepted": death.accepted,
+        "rss": death.resident_bytes or None,
+        "requests": [
+            {
+                "peer": one.peer,
+                "listener": death.listeners[one.listener] if one.listener < len(death.listeners) else "",
+                "seconds": death.at - one.since,
+                "tag": one.tag,
+            }
+            for one in death.in_flight
+        ],
+    }

@@ -1,0 +1,246 @@
+"""Handlers that hang: who is named, who is freed, who is replaced, and who notices."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from prefork.testing import Server
+from tests.process.conftest import Serve
+from tests.support.clients import LineClient, ask_once, eventually
+
+DEADLOCK = "eval (lambda lock: (lock.acquire(), lock.acquire()))(__import__('threading').Lock())"
+REGULAR_EXPRESSION = "eval __import__('re').match('(a+)+$', 'a' * 64 + 'b')"
+HELD_BY_C = "eval __import__('ctypes').PyDLL(None).sleep(600)"
+NEVER_ENDING = "eval any(None for _ in iter(int, 1))"
+
+FLEET = {"workers": 4, "threads": 8, "handler_timeout": 2, "heartbeat_timeout": 600, "drain_timeout": 600}
+
+
+def open_healthy(server: Server, count: int) -> list[LineClient]:
+    """Open connections whose handlers say that they may take longer."""
+    clients = [LineClient(server.address) for _ in range(count)]
+    for client in clients:
+        client.ask("eval self.server.extend_deadline(600)")
+    return clients
+
+
+def open_guilty(server: Server, tag: str = "the guilty") -> LineClient:
+    client = LineClient(server.address)
+    client.ask(f"eval self.server.tag({tag!r})")
+    return client
+
+
+@contextmanager
+def in_conversation(clients: list[LineClient]) -> Iterator[list[str]]:
+    """Go on asking every client; what did not go well is in the list."""
+    stop, failures = threading.Event(), list[str]()
+
+    def ask_all() -> None:
+        while not stop.is_set():
+            for number, client in enumerate(clients):
+                try:
+                    if client.ask(f"echo {number}") != str(number):
+                        failures.append(f"{number}: a wrong answer")
+                except OSError as error:
+                    failures.append(f"{number}: {error!r}")
+                    return
+
+    asking = threading.Thread(target=ask_all)
+    asking.start()
+    try:
+        yield failures
+    finally:
+        stop.set()
+        asking.join()
+
+
+def close(clients: list[LineClient]) -> None:
+    for client in clients:
+        client.close()
+
+
+def stack_below(server: Server, line: str) -> str:
+    """Return the lines of the log below this one."""
+    _, _, rest = server.log.partition(line)
+    return "".join(re.findall(r"\A(?:    .*\n)*", rest))
+
+
+def test_a_deadlocked_handler_is_named_and_replaced_and_no_sibling_loses_a_request(serve: Serve) -> None:
+    with serve(**FLEET) as server:
+        healthy, guilty = open_healthy(server, 31), open_guilty(server)
+        slot = guilty.ask("slot")
+        with in_conversation(healthy) as failures:
+            guilty.send(DEADLOCK)
+            named = server.wait_for_log("handler overdue")
+            server.wait_for_log("handler stuck")
+            server.wait_for_log("worker stuck")
+            server.wait_for_log("draining worker")
+        close(healthy)
+        server.wait_for_log("leaving without waiting")
+        eventually(lambda: slot not in [str(worker["slot"]) for worker in server.status()["workers"]])
+
+        assert failures == []
+        assert "tag 'the guilty'" in named
+        assert f"worker={slot} " in named
+        assert "row" in stack_below(server, named).splitlines()[0]
+        assert "app.py" in stack_below(server, named)
+        assert "worker lost" not in server.log
+        assert "worker gone" not in server.log
+        assert len(server.workers()) == 4
+        guilty.close()
+
+
+def test_a_handler_blocked_in_recv_is_freed_and_nothing_else_happens(serve: Serve) -> None:
+    with serve(**FLEET) as server:
+        healthy, guilty = open_healthy(server, 31), open_guilty(server)
+        with in_conversation(healthy) as failures:
+            named = server.wait_for_log("handler overdue")
+            server.wait_for_log("handler stuck")
+            guilty.wait_for_end()
+            server.wait_for_log("not overdue any more")
+        close(healthy)
+
+        assert failures == []
+        assert "tag 'the guilty'" in named
+        assert "readinto" in stack_below(server, named)
+        assert "worker stuck" not in server.log
+        assert server.log.count("starting worker") == 4
+        guilty.close()
+
+
+@pytest.mark.parametrize(
+    ("order", "frame"), [(REGULAR_EXPRESSION, "in match"), (HELD_BY_C, "in handle")], ids=["regex", "C"]
+)
+def test_a_handler_that_holds_the_interpreter_is_named_and_its_worker_killed(
+    serve: Serve, order: str, frame: str
+) -> None:
+    with serve(**FLEET) as server:
+        guilty = open_guilty(server)
+        slot = guilty.ask("slot")
+        healthy = open_healthy(server, 31)
+        others = [client for client in healthy if client.ask("slot") != slot]
+        guilty.send(order)
+        with in_conversation(others) as failures:
+            named = server.wait_for_log("stacks of worker")
+            gone = server.wait_for_log("worker gone")
+            server.wait_for_log("starting worker", count=5)
+        close(healthy)
+
+        assert failures == []
+        assert "tag 'the guilty'" in named
+        assert frame in stack_below(server, named)
+        assert f"worker={slot} " in gone
+        assert "that we sent (a handler has served" in gone
+        lost = stack_below(server, gone)
+        assert lost.count("lost with it") == 32 - len(others)
+        assert "tag 'the guilty'" in lost
+        guilty.close()
+
+
+def test_a_slow_handler_is_told_from_a_stuck_one(serve: Serve) -> None:
+    with serve(workers=1, handler_timeout=1, drain_timeout=1) as server, LineClient(server.address) as client:
+        client.send(NEVER_ENDING)
+
+        slow = server.wait_for_log("handler slow")
+        server.wait_for_log("worker stuck")
+        server.wait_for_log("leaving without waiting")
+
+        assert "it is at work" in slow
+        assert "app.py" in stack_below(server, slow)
+        assert ask_once(server.address, "echo a") == "a"
+
+
+def test_a_handler_that_asks_for_more_time_has_it(serve: Serve) -> None:
+    with serve(workers=1, handler_timeout=1) as server, LineClient(server.address) as patient:
+        patient.ask("eval self.server.extend_deadline(600)")
+        with LineClient(server.address) as impatient:
+            impatient.wait_for_end()
+
+        assert patient.ask("echo a") == "a"
+
+
+def test_a_canary_whose_handler_does_not_end_fails_the_reload(serve: Serve, project: Path) -> None:
+    with serve(workers=1, handler_timeout=1, canary_time=30, drain_timeout=1) as server:
+        server.signal(signal.SIGHUP)
+        server.wait_for_log("starting worker", count=2)
+        clients = []
+
+        def canary_serves() -> bool:
+            client = LineClient(server.address)
+            clients.append(client)
+            if client.ask("generation") != "2":
+                return False
+            client.send(DEADLOCK)
+            return True
+
+        server.wait_for_log("the canary of generation 2")
+        eventually(canary_serves)
+        failed = server.wait_for_log("reload failed")
+        close(clients)
+
+        assert "its canary: a handler does not end" in failed
+        assert ask_once(server.address, "generation") == "1"
+
+
+def test_a_worker_that_stopped_beating_shows_its_stacks_before_it_is_killed(serve: Serve) -> None:
+    with serve(workers=1, heartbeat_timeout=2) as server, LineClient(server.address) as client:
+        client.send(HELD_BY_C)
+        shown = server.wait_for_log("stacks of worker")
+        gone = server.wait_for_log("worker gone")
+
+        assert "no beat for 2 s (heartbeat_timeout)" in shown
+        assert "in handle" in stack_below(server, shown)
+        assert "that we sent (no beat for 2 s" in gone
+        assert ask_once(server.address, "echo a") == "a"
+
+
+def test_a_stopped_worker_is_killed_without_its_stacks(serve: Serve) -> None:
+    with serve(workers=1, heartbeat_timeout=2) as server:
+        os.kill(server.workers()[0]["pid"], signal.SIGSTOP)
+        shown = server.wait_for_log("stacks of worker")
+        server.wait_for_log("worker gone")
+
+        assert "it has written none" in shown
+        assert ask_once(server.address, "echo a") == "a"
+
+
+def test_a_worker_that_hangs_while_it_boots_shows_where(serve: Serve, project: Path) -> None:
+    (project / "app.py").write_text("import threading\ndef hang():\n    threading.Event().wait()\nhang()\n")
+    with serve(workers=1, preload="never", boot_timeout=1, wait_until_ready=False) as server:
+        assert server.wait() == 3
+        assert "in hang" in stack_below(server, server.wait_for_log("stacks of worker"))
+
+
+def dump(server: Server, *words: str) -> str:
+    command = [sys.executable, "-m", "prefork", "dump", *words, "--pid", str(server.pid)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return f"{done.stdout}{done.stderr}exit status {done.returncode}"
+
+
+@pytest.mark.parametrize("order", ["", HELD_BY_C], ids=["listens", "held"])
+def test_a_dump_shows_what_every_thread_of_a_worker_does(serve: Serve, order: str) -> None:
+    with serve(workers=1) as server, open_guilty(server) as client:
+        client.send(order)
+
+        shown = dump(server)
+
+        assert re.search(r"thread .*, row 0, serves 127\.0\.0\.1:\d+ at .*, tag 'the guilty', for ", shown)
+        assert "in handle" in shown
+        assert shown.endswith("exit status 0")
+        assert "prefork dump asked for them" in server.wait_for_log("stacks of worker")
+
+
+def test_a_dump_of_one_slot_is_of_one_worker(serve: Serve) -> None:
+    with serve(workers=2) as server:
+        one, none = dump(server, "1"), dump(server, "7")
+
+        assert re.findall(r"^worker (\d)", one, re.MULTILINE) == ["1"]
+        assert none.endswith("no worker is running in slot 7\nexit status 1")
