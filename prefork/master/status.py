@@ -51,7 +51,8 @@ def describe(
         "workers": [_describe_worker(one, living.get(one.number), generations, now) for one in supervisor.workers()],
         "totals": {
             **_describe_counts(counts),
-            "refused": generations.ledger.refused(),
+            # Some are refused before a thread carries them, by the limits, and some after that.
+            "refused": counts.refused + generations.ledger.refused(),
             **tally,
             "suspects": processes.deaths.suspects.found,
         },

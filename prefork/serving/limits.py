@@ -141,10 +141,14 @@ class Admission:
             with self._lock:
                 self._open[id(connection)] = fingerprint
             return True
-        with self._lock:
-            self._account.count_refused()
         self._note_refused(name)
         return False
+
+    def refuse(self, connection: Any) -> None:
+        """Count a connection that is closed before a thread carries it."""
+        with self._lock:
+            self._account.count_refused()
+        self.ended(connection)
 
     def ended(self, connection: Any) -> None:
         """Count the end of a connection; of a datagram, or again, it does no harm."""
@@ -202,7 +206,7 @@ class LimitedIntake(Intake):
         self._admission.begun(taken[0])
         # Behind a proxy the peer is known later: the thread that reads the PROXY header identifies it.
         if getattr(self.server, "trusted_proxies", None) is None and not self._admission.identify(*taken):
-            self._admission.ended(taken[0])
+            self._admission.refuse(taken[0])
             discard(taken[0])
             return None
         return taken

@@ -83,7 +83,7 @@ class StagesMixIn:
         self.report_refused(reason, passage.client_address)
         if isinstance(thread := threading.current_thread(), PoolThread):
             thread.pool.activity.refused(thread.row)
-        super().shutdown_request(passage.request)  # type: ignore[misc]  # of the server class this is mixed into
+        self.shutdown_request(passage.request)
 
     def shutdown_request(self, request: Any) -> None:
         """Say that nothing more comes, over TLS too, and close the connection."""
@@ -117,12 +117,17 @@ class _Passage:
         except (OSError, ProxyHeaderError) as error:
             raise Refused(f"no good PROXY header: {error}") from None
         if self._header.source is not None:
-            self.client_address = self._header.source
-            if isinstance(thread := threading.current_thread(), PoolThread):
-                thread.pool.activity.identified(thread.row, self.client_address)
-                admission = thread.pool.admission
-                if admission is not None and not admission.identify(self.request, self.client_address):
-                    raise Refused("its client has as many connections as limit_per_peer allows")
+            self._identify(self._header.source)
+
+    def _identify(self, client_address: Any) -> None:
+        self.client_address = client_address
+        if not isinstance(thread := threading.current_thread(), PoolThread):
+            return
+        thread.pool.activity.identified(thread.row, client_address)
+        # What a header says of a Unix socket does not tell one client from another.
+        admission = thread.pool.admission if isinstance(client_address, tuple) else None
+        if admission is not None and not admission.identify(self.request, client_address):
+            raise Refused("its client has as many connections as limit_per_peer allows")
 
     def shake_hands(self, context: ssl.SSLContext) -> None:
         """Go on over TLS."""

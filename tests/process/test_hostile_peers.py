@@ -1,5 +1,6 @@
 """Peers that say nothing, nonsense or half of something cost nobody else anything, and a thread only for a while."""
 
+import re
 import socket
 import threading
 from collections.abc import Callable
@@ -151,3 +152,30 @@ def test_a_failed_handler_is_logged_with_the_client_behind_the_proxy(serve: Serv
             read_to_the_end(client)
 
         assert "peer=203.0.113.7:4242" in server.wait_for_log("handler failed: ValueError: oh")
+
+
+def test_the_limit_of_a_peer_is_that_of_the_client_behind_the_proxy(serve: Serve) -> None:
+    other = TEXT_HEADER.replace(b"203.0.113.7", b"203.0.113.8")
+    with serve(proxy_protocol="on", trusted_proxies="127.0.0.1", limit_per_peer=1) as server:
+        with connect(server.address) as first, connect(server.address) as too_many, connect(server.address) as second:
+            for client, header in ((first, TEXT_HEADER), (second, other)):
+                client.sendall(header + b"version\n")
+                assert client.recv(100) == b"1\n"
+            too_many.sendall(TEXT_HEADER + b"version\n")
+            read_to_the_end(too_many)
+
+            assert "203.0.113.7" in server.wait_for_log("peer refused")
+            assert server.status()["totals"]["refused"] == 1
+
+
+def test_the_access_log_has_the_client_behind_the_proxy_and_who_was_refused(serve: Serve) -> None:
+    with serve(proxy_protocol="on", trusted_proxies="127.0.0.1", access_log="-") as server:
+        with connect(server.address) as client:
+            client.sendall(TEXT_HEADER + b"version\n")
+            assert client.recv(100) == b"1\n"
+        with connect(server.address) as client:
+            client.sendall(b"GET /")
+            read_to_the_end(client)
+
+        assert " peer=203.0.113.7:4242 " in server.wait_for_log(" connection served ")
+        assert re.search(r" in=\d+ out=0 .*peer=127.0.0.1:", server.wait_for_log(" connection refused "))

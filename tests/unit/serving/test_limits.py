@@ -122,7 +122,7 @@ def test_one_peer_has_its_limit_with_all_workers_together(ledger: Ledger) -> Non
     surplus = object()
     second.begun(surplus)
     assert not second.identify(surplus, ("192.0.2.1", 2))
-    second.ended(surplus)
+    second.refuse(surplus)
     begin(second, "192.0.2.2")
 
     first.ended(held)
