@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-_SOCKETS = Path("/proc/net/unix")
+_SOCKETS = Path("/proc/self/net/unix")  # a hardened unit (ProcSubset=pid) still sees its own processes
 # Num RefCount Protocol Flags Type St Inode Path; flag 0x10000 is a listening socket, type 1 a stream (proc(5)).
 _LINE = re.compile(r"\S+ \S+ \S+ 00010000 0001 \S+ +\d+ @prefork/(\d{1,10})/(\d{1,10})")
 

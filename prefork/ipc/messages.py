@@ -120,6 +120,10 @@ class LogReopened(_Message, frozen=True):
     file: str
 
 
+class HandedOver(_Message, frozen=True):
+    """Master to its successor: what only one master can have, the service manager, is yours now."""
+
+
 class ForkWorker(_Message, frozen=True):
     """Master to mold, with the worker's end of its channel and the file for its stacks attached (SCM_RIGHTS)."""
 
@@ -132,10 +136,11 @@ FromWorker = Hello | Ready | StoppedAccepting | Stuck | Dumped | Overloaded | Pe
 FromMold = Ready | Failed | Certificate | Unsafe | Forked | ForkFailed
 FromWatcher = Ready | Failed | Changed
 FromSuccessor = Serves | Failed
+ToSuccessor = HandedOver
 ToWorker = Drain | Dump | LogReopened
 ToMold = ForkWorker | LogReopened
 ToWatcher = LogReopened
-Message = FromWorker | FromMold | FromWatcher | FromSuccessor | ToWorker | ToMold | ToWatcher
+Message = FromWorker | FromMold | FromWatcher | FromSuccessor | ToWorker | ToMold | ToWatcher | ToSuccessor
 
 encode = msgspec.msgpack.Encoder().encode
 from_worker: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
@@ -144,6 +149,7 @@ from_watcher: msgspec.msgpack.Decoder[FromWatcher] = msgspec.msgpack.Decoder(Fro
 from_successor: msgspec.msgpack.Decoder[FromSuccessor] = msgspec.msgpack.Decoder(FromSuccessor)
 to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
 to_mold: msgspec.msgpack.Decoder[ToMold] = msgspec.msgpack.Decoder(ToMold)
+to_successor: msgspec.msgpack.Decoder[ToSuccessor] = msgspec.msgpack.Decoder(ToSuccessor)
 to_watcher: msgspec.msgpack.Decoder[ToWatcher] = msgspec.msgpack.Decoder(ToWatcher)
 
 

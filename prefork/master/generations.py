@@ -18,7 +18,9 @@ from prefork.ipc.messages import Certificate
 from prefork.ipc.scoreboard import Scoreboard
 from prefork.policy.fleet import SLOTS, FleetSettings
 from prefork.system.inherited import Inherited
-from prefork.system.sockets import Listener, open_listeners, share_listener, system_backlog_limit
+from prefork.system.notify import Notifier, ServiceManager
+from prefork.system.sockets import Listener, adopt_kept, open_listeners, share_listener, system_backlog_limit
+from prefork.system.store import Store
 from prefork.system.succession import Estate, PassedListener, pass_of
 
 log = logging.getLogger("prefork.master")
@@ -60,8 +62,9 @@ class Generation:
 class Generations:
     """All generations that still own something."""
 
-    def __init__(self, inherited: Sequence[Inherited]) -> None:
+    def __init__(self, inherited: Sequence[Inherited], store: Store) -> None:
         self._inherited = inherited
+        self._store = store
         self._living: dict[int, Generation] = {}
         self.ledger = Ledger(SLOTS)
 
@@ -81,7 +84,8 @@ class Generations:
             _close(opened)
             raise
         for listener in opened:
-            log.info("listening: %s", listener.actual)
+            log.info("listening: %s%s", listener.actual, " (kept since the last start)" if listener.kept else "")
+            self._keep(listener)
         _warn_about_backlog(loaded.settings, opened)
         board = Scoreboard(SLOTS, loaded.settings.threads)
         self._living[number] = Generation(number, loaded, listeners, board)
@@ -104,9 +108,21 @@ class Generations:
                 problem = "listener not changed: it stays %s until the next start, though the settings say %s"
                 log.warning(problem, held[0].address, address)
             return held
-        shared = [share_listener(address, one.descriptor, backlog) for one in passed if one.place == address.place]
-        opened += (fresh := shared or open_listeners(address, backlog, self._inherited))
+        fresh = [share_listener(address, one.descriptor, backlog) for one in passed if one.place == address.place]
+        if not fresh and (kept := self._store.take(address)) is not None:
+            fresh = [adopt_kept(address, kept, backlog)]
+        opened += (fresh := fresh or open_listeners(address, backlog, self._inherited))
         return fresh
+
+    def keep_listeners(self, notifier: Notifier | None) -> None:
+        """From now on have the service manager keep what is ours, and drop what it kept in vain."""
+        self._store.begin(notifier)
+        for listener in self.listeners():
+            self._keep(listener)
+
+    def _keep(self, listener: Listener) -> None:
+        if not listener.inherited and not listener.kept:
+            listener.kept = self._store.keep(listener.address, listener.socket)
 
     def take_over(self, passed: Sequence[PassedListener]) -> list[str]:
         """Own what the master before us has owned; return the places of all that we serve."""
@@ -116,16 +132,18 @@ class Generations:
                 listener.take_over(inodes[listener.address.place])
         return [listener.address.place for listener in self.listeners()]
 
-    def make_estate(self, channel: int, control: PassedListener | None) -> Estate:
+    def make_estate(self, channel: int, control: PassedListener | None, manager: ServiceManager) -> Estate:
         """Describe what a successor gets: every listener that is not about to be closed."""
         kept = [pass_of(listener) for listener in self.listeners() if not listener.sealed]
-        return Estate(channel, kept, list(self._inherited), control)
+        return Estate(channel, kept, list(self._inherited), control, manager)
 
     def hand_over(self, places: Collection[str]) -> None:
         """Leave to a successor the listeners that it has taken over; the others are sealed and served by us."""
         for listener in self.listeners():
             if listener.address.place in places:
                 listener.hand_over()
+            else:
+                self._forget(listener)
 
     def listeners(self) -> list[Listener]:
         """Return every open listener of every generation, each once."""
@@ -140,7 +158,10 @@ class Generations:
         kept = set() if final else self._listeners_of(staying)
         unserved = [(i, one) for i, one in enumerate(self._living[leaving].listeners) if id(one) not in kept]
         for _, listener in unserved:
-            listener.seal()
+            if not final:
+                self._forget(listener)
+            if not listener.kept:  # else it goes on in the next start of the service
+                listener.seal()
         # What waits in a socket of the service manager waits for the next start of the service; of a successor, for it.
         waiting = [one.handed_over or (final and one.address.kind == "systemd") for _, one in unserved]
         return [index for (index, _), waits in zip(unserved, waiting, strict=True) if not waits]
@@ -162,24 +183,33 @@ class Generations:
         """Return how long a handler of each generation may take."""
         return {number: generation.settings.handler_timeout for number, generation in self._living.items()}
 
-    def release(self, number: int) -> None:
-        """Close what only this generation used."""
+    def release(self, number: int, final: bool) -> None:
+        """Close what only this generation used. If `final`, what the service manager keeps is for the next start."""
         generation = self._living.pop(number, None)
         if generation is None:
             return
         held = {id(listener) for listener in self.listeners()}
-        _close(listener for listener in generation.listeners if id(listener) not in held)
+        unused = [listener for listener in generation.listeners if id(listener) not in held]
+        for listener in unused if not final else ():
+            self._forget(listener)
+        _close(unused)
+
+    def _forget(self, listener: Listener) -> None:
+        if listener.kept:
+            listener.kept = False
+            self._store.forget(listener.address)
 
     def close(self) -> None:
         """Close everything, at the end."""
         for number in list(self._living):
-            self.release(number)
+            self.release(number, final=True)
         self.ledger.close()
 
 
 def _close(listeners: Iterable[Listener]) -> None:
     for listener in listeners:
-        listener.unlink()
+        if not listener.kept:
+            listener.unlink()
         listener.close()
 
 

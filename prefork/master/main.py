@@ -22,6 +22,7 @@ from prefork.errors import UsageError
 from prefork.ipc import messages
 from prefork.ipc.channel import Channel, ChannelBroken
 from prefork.master import status, wording
+from prefork.master.announcer import Announcer
 from prefork.master.desk import Desk
 from prefork.master.generations import Generations
 from prefork.master.perform import Performer
@@ -36,7 +37,9 @@ from prefork.policy.supervisor import Supervisor
 from prefork.serving.base import BaseServer
 from prefork.system import processes
 from prefork.system.inherited import Inherited, take_inherited
+from prefork.system.notify import ServiceManager, take_service_manager
 from prefork.system.proctitle import set_title
+from prefork.system.store import Store
 
 log = logging.getLogger("prefork.master")
 
@@ -51,17 +54,19 @@ def run(loaded: Loaded, predecessor: Predecessor | None = None) -> int:
     for warning in loaded.warnings:
         log.warning("%s", warning)
     try:
+        manager = take_service_manager() if predecessor is None else predecessor.estate.manager
         inherited = take_inherited() if predecessor is None else predecessor.estate.inherited
     except ValueError as error:
-        raise UsageError(f"cannot use inherited sockets: {error}") from error
-    if inherited and not any(address.kind == "systemd" for address in loaded.settings.bind):
-        names = ", ".join(one.name for one in inherited)
+        raise UsageError(f"cannot understand the service manager: {error}") from error
+    passed = Store.passed(inherited)
+    if passed and not any(address.kind == "systemd" for address in loaded.settings.bind):
+        names = ", ".join(one.name for one in passed)
         log.warning(
             "passed sockets not served: the service manager passed %s; add --bind systemd: to serve them", names
         )
     set_title("master", loaded.settings.name)
     processes.become_subreaper()
-    with Master(loaded, inherited, predecessor) as master:
+    with Master(loaded, inherited, manager, predecessor) as master:
         master.start()
         master.serve_forever()
         return master.exit_code
@@ -78,7 +83,13 @@ def _check_platform() -> None:
 class Master(BaseServer):
     """Hears what happens, tells the supervisor, and has performed what it decides."""
 
-    def __init__(self, loaded: Loaded, inherited: list[Inherited], predecessor: Predecessor | None = None) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        inherited: Sequence[Inherited],
+        manager: ServiceManager,
+        predecessor: Predecessor | None = None,
+    ) -> None:
         super().__init__(loaded.settings.name, _no_handler)
         settings = loaded.settings
         self.exit_code = 1
@@ -86,13 +97,16 @@ class Master(BaseServer):
         self._started = time.monotonic()
         self._events: deque[Event] = deque()
         self._sources = Sources()
-        self._generations = Generations(inherited)
+        self._announcer = Announcer(manager, self._sources)
+        self._generations = Generations(Store.passed(inherited), Store(inherited, manager.store_size))
         self._processes = Processes(self._sources, self._generations.ledger)
         self._predecessor = predecessor  # until it has been told how its upgrade ended
         self._successor = Successor(self._sources, self._processes, self._note_taken_over)
         self._watcher = Watcher(settings, self._sources, self._processes) if settings.reload else None
         try:
             first = self._generations.prepare(1, loaded, predecessor.estate.listeners if predecessor else ())
+            if predecessor is None:
+                self._speak_for_the_service()
             self._supervisor = Supervisor(first.fleet_settings())
             self._performer = Performer(
                 loaded,
@@ -127,7 +141,8 @@ class Master(BaseServer):
         return self._sources.fileno()
 
     def _select_timeout(self, poll_interval: float | None) -> float | None:
-        deadline = min(self._supervisor.deadline(), self._desk.deadline(), self._processes.stacks.deadline())
+        deadlines = (self._desk.deadline(), self._processes.stacks.deadline(), self._announcer.deadline())
+        deadline = min(self._supervisor.deadline(), *deadlines)
         if self._watcher is not None:
             deadline = min(deadline, self._watcher.deadline())
         return None if deadline == math.inf else max(0.0, deadline - time.monotonic())
@@ -156,11 +171,13 @@ class Master(BaseServer):
         self._tell_supervisor(self._processes.reap())
         now = time.monotonic()
         self._processes.stacks.take_late(now)
-        if self._supervisor.deadline() <= now:
+        if min(self._supervisor.deadline(), self._announcer.deadline()) <= now:
             self._hear_everybody()
             beats = events.HeartbeatsRead(self._processes.beats())
             overdue = events.OverdueRead(self._processes.overdue_handlers(self._generations.handler_timeouts(), now))
             self._tell_supervisor([beats, overdue, events.TimePassed()])
+            self._announcer.give_sign(now)
+        self._announcer.wait_if_pending()
         self._desk.drop_late(now)
         if self._watcher is not None:
             self._watcher.start_if_due(now)
@@ -184,6 +201,7 @@ class Master(BaseServer):
         self._successor.close()
         self._processes.end()
         self._generations.close()
+        self._announcer.close()
         self._sources.close()
 
     # Supervision
@@ -192,7 +210,11 @@ class Master(BaseServer):
         self._events.extend(happened)
         while self._events:
             event = self._events.popleft()
-            for action in self._supervisor.handle(event, time.monotonic()):
+            now = time.monotonic()
+            decided = self._supervisor.handle(event, now)
+            # Before they are carried out: a reload that fails at once must have been announced, or it was none.
+            self._announcer.announce(self._supervisor.announcement, now)
+            for action in decided:
                 self._carry_out(action)
             if isinstance(event, events.WorkerStoppedAccepting | events.WorkerExited):
                 self._performer.close_served_listeners()
@@ -217,17 +239,30 @@ class Master(BaseServer):
     # Succession: either end of it
 
     def _start_successor(self) -> Iterable[Event]:
-        return self._successor.start(lambda channel: self._generations.make_estate(channel, self._desk.passed()))
+        manager = self._announcer.manager
+        return self._successor.start(
+            lambda channel: self._generations.make_estate(channel, self._desk.passed(), manager)
+        )
 
     def _note_taken_over(self, places: Sequence[str], has_control: bool) -> None:
         self._generations.hand_over(places)
         self._desk.note_successor(self._successor.pid, has_control)
+        self._announcer.hand_over(self._successor.pid)
+
+    def _note_handed_over(self) -> None:
+        self._speak_for_the_service()
+        self._announcer.announce(self._supervisor.announcement, time.monotonic())
+
+    def _speak_for_the_service(self) -> None:
+        self._announcer.begin()
+        self._generations.keep_listeners(self._announcer.notifier)
 
     def _tell_predecessor(self, predecessor: Predecessor, action: Action) -> None:
         match action:
             case actions.Report("ready"):
                 places = self._generations.take_over(predecessor.estate.listeners)
                 predecessor.tell_serving(places, self._desk.take_over())
+                predecessor.wait_for_hand_over(self._sources, self._note_handed_over)
             case actions.Exit(code, reason, detail) if code:
                 predecessor.tell_failure(reason, detail)
             case _:

@@ -53,7 +53,7 @@ class Performer:
                 return self._order_worker(action)
             case actions.ReleaseGeneration(generation):
                 self._processes.end_molds(generation)
-                self._generations.release(generation)
+                self._generations.release(generation, final=self._supervisor.state == "stopping")
             case actions.StartSuccessor():
                 return self._start_successor()
             case actions.EndSuccessor():

@@ -71,11 +71,18 @@ class Successor:
             match message:
                 case messages.Serves(places, has_control):
                     self._taken_over(places, has_control)
+                    self._tell_handed_over(self._channel)
                     yield events.SuccessorReady()
                 case messages.Failed(reason, detail):
                     yield events.SuccessorFailed(reason, detail)
         if self._channel.closed_by_peer:
             self._sources.remove(self)
+
+    def _tell_handed_over(self, channel: Channel[messages.FromSuccessor]) -> None:
+        try:
+            channel.send(messages.HandedOver())
+        except ChannelBroken as error:
+            log.debug("the successor does not listen: %s", error)
 
     def _gone(self, how: str) -> Iterable[Event]:
         """Forget a reaped successor, after its last words."""
@@ -105,7 +112,9 @@ class Predecessor:
 
     def __init__(self, estate: Estate) -> None:
         self.estate = estate
-        self._channel = Channel(socket.socket(fileno=estate.channel), messages.from_successor)
+        self._channel = Channel(socket.socket(fileno=estate.channel), messages.to_successor)
+        self._sources: Sources | None = None
+        self._handed_over: Callable[[], object] | None = None
 
     def tell_serving(self, places: Sequence[str], has_control: bool) -> None:
         """Say that it can leave."""
@@ -120,6 +129,28 @@ class Predecessor:
             self._channel.send(message)
         except ChannelBroken as error:
             log.debug("the predecessor is gone: %s", error)
+
+    def wait_for_hand_over(self, sources: Sources, handed_over: Callable[[], object]) -> None:
+        """Have `handed_over` called when it says, or its end says, that there is no other master any more."""
+        self._sources, self._handed_over = sources, handed_over
+        sources.add(self)
+
+    def fileno(self) -> int:
+        """Our end of the channel."""
+        return self._channel.fileno()
+
+    def events(self) -> Iterable[Event]:
+        """Hear that all is ours. It is no event: the supervisor does not know of any predecessor."""
+        assert self._sources is not None
+        assert self._handed_over is not None
+        if self._channel.receive() or self._channel.closed_by_peer:
+            self._sources.remove(self)
+            self._channel.close()
+            self._handed_over()
+        return ()
+
+    def close(self) -> None:
+        """Stop waiting."""
         self._channel.close()
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Literal
 
 from prefork.policy import events, health, rollout, staffing, stopping, upgrade
 from prefork.policy.actions import Action, duration
+from prefork.policy.announcement import Announcement, State, announce, state_of
 from prefork.policy.events import Event
 from prefork.policy.fleet import Fleet, FleetSettings, MoldState, ReloadOutcome, Worker, WorkerState, tell_news
 from prefork.policy.notes import note_generation, note_scoreboard, note_worker
@@ -24,8 +24,6 @@ MOST_ROUNDS = 1000
 OVERSLEPT = 1.0  # later than this, a deadline was missed by us and not by others
 
 Rule = Callable[[Fleet, float], Iterator[Action]]
-SupervisorState = Literal["starting", "serving", "reloading", "stopping"]
-
 
 RULES_OF_SERVING: tuple[Rule, ...] = (
     tell_news,
@@ -83,18 +81,19 @@ class Supervisor:
         return min(self._dates(), default=math.inf)
 
     @property
-    def state(self) -> SupervisorState:
-        if self._fleet.stop is not None:
-            return "stopping"
-        if not self._fleet.complete:
-            return "starting"
-        return "serving" if self._fleet.candidate is None else "reloading"
+    def state(self) -> State:
+        return state_of(self._fleet)
 
     @property
     def ready(self) -> bool:
         """Whether new connections are welcome: the start is done, somebody serves, and we are not stopping."""
         fleet = self._fleet
         return fleet.complete and fleet.stop is None and bool(fleet.of(WorkerState.SERVING))
+
+    @property
+    def announcement(self) -> Announcement:
+        """What the service manager should believe."""
+        return announce(self._fleet)
 
     @property
     def generation(self) -> int:

@@ -46,6 +46,7 @@ class Listener:
     inherited: bool = False  # somebody else holds it too: it is neither sealed nor unlinked by us
     index: int = 0  # its place among the listeners of a generation
     inode: tuple[int, int] | None = None  # of the socket file that we made
+    kept: bool = False  # by the service manager, for the next start of the service
     sealed: bool = field(default=False, init=False)
     handed_over: bool = field(default=False, init=False)  # a new master serves it from now on
 
@@ -119,6 +120,19 @@ def share_listener(address: BindAddress, descriptor: int, backlog: int) -> Liste
     except (OSError, ValueError) as error:
         raise ListenerError(f"cannot take over {address}: {_explain(error)}") from error
     return Listener(address, shared, inherited=True)
+
+
+def adopt_kept(address: BindAddress, kept: socket.socket, backlog: int) -> Listener:
+    """Take a listener back that the service manager kept since an earlier start. Raise ListenerError."""
+    try:
+        if kept.type == socket.SOCK_STREAM:
+            kept.listen(address.backlog or backlog)  # which may have changed since
+        kept.setblocking(False)
+        inode = _inode_of(address.path) if address.path and not address.path.startswith("@") else None
+        return Listener(address, kept, inode=inode, kept=True)
+    except OSError as error:
+        kept.close()
+        raise ListenerError(f"cannot take {address} back from the service manager: {_explain(error)}") from error
 
 
 def _bind(address: BindAddress, backlog: int) -> socket.socket:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import NoReturn
 
 from prefork.system.inherited import Inherited
+from prefork.system.notify import ServiceManager
 from prefork.system.sockets import Listener
 
 VARIABLE = "PREFORK_SUCCESSION"
@@ -35,6 +36,7 @@ class Estate:
     listeners: list[PassedListener] = field(default_factory=list)
     inherited: list[Inherited] = field(default_factory=list)
     control: PassedListener | None = None
+    manager: ServiceManager = field(default_factory=ServiceManager)
 
     def descriptors(self) -> list[int]:
         """Return the number of everything that has to stay open."""
@@ -73,6 +75,7 @@ def take_estate() -> Estate | None:
         listeners=[_read_passed(one) for one in said["listeners"]],
         inherited=[Inherited(**one) for one in said["inherited"]],
         control=_read_passed(said["control"]) if said["control"] else None,
+        manager=ServiceManager(**said["manager"]),
     )
     for descriptor in estate.descriptors():
         os.set_inheritable(descriptor, False)
