@@ -67,10 +67,13 @@ def check_command(context: click.Context, /, as_json: bool, **_: object) -> int:
 def check(loaded: Loaded) -> Findings:
     """Import the target in this process. Raise ApplicationError."""
     from prefork.system import environment
+    from prefork.system.privileges import become, find_identity
     from prefork.worker import hazards
     from prefork.worker.application import load
     from prefork.worker.certificates import load_tls
 
+    if os.geteuid() == 0:  # the application's code runs as nobody else in a worker
+        become(find_identity(loaded.settings.user, loaded.settings.group))
     environment.set_variables(loaded.settings.env)
     environment.change_directory(loaded.settings.chdir)
     doubts = load_tls(loaded.settings).warnings if loaded.settings.tls_cert else []

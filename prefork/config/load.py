@@ -159,6 +159,8 @@ def _complete(settings: Settings, origins: Mapping[str, str], document: Document
         changes[name] = tuple(os.path.join(chdir, file) for file in getattr(settings, name))
     if settings.tls_ca:
         changes["tls_ca"] = os.path.join(chdir, settings.tls_ca)
+    if settings.pidfile:
+        changes["pidfile"] = os.path.join(chdir, settings.pidfile)
     if settings.control not in ("auto", "off"):
         changes["control"] = os.path.join(chdir, settings.control)
     return msgspec.structs.replace(settings, **changes)

@@ -15,11 +15,14 @@ from prefork.address import BindAddress
 from prefork.config.cpus import usable_cpus
 from prefork.config.values import (
     read_bind,
+    read_group,
     read_name,
     read_network,
     read_protocol_name,
     read_target,
     read_text,
+    read_umask,
+    read_user,
     read_variable,
 )
 
@@ -216,6 +219,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             adds_up=True,
         ),
     ] = ()
+    user: Annotated[
+        str | None,
+        Option(
+            "Environment",
+            "The user, by name or number, that workers run as; the master stays root.",
+            metavar="USER",
+            read=read_user,
+        ),
+    ] = None
+    group: Annotated[
+        str | None,
+        Option("Environment", "The group of the workers, if not that of their user.", metavar="GROUP", read=read_group),
+    ] = None
+    umask: Annotated[
+        str | None,
+        Option("Environment", "The umask of the workers, in octal.", metavar="MASK", read=read_umask),
+    ] = None
 
     canary_time: Annotated[
         Seconds,
@@ -252,6 +272,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str,
         Option("Operation", "Where `prefork status` and others reach it.", metavar="auto|off|PATH"),
     ] = "auto"
+    pidfile: Annotated[
+        str,
+        Option("Operation", "Write the pid of the master to this file, locked while it runs.", metavar="FILE"),
+    ] = ""
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         Option("Operation", "The least important records to log."),

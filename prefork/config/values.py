@@ -4,15 +4,20 @@ A message continues the name of the option ("must be a whole number, not 'four'"
 """
 
 import ast
+import grp
 import ipaddress
+import pwd
 import re
+from collections.abc import Callable
 
 from prefork.address import BindAddress, parse_bind
+from prefork.errors import nearest_name
 
 _UNITS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+\.?\d*|\.\d+)\s*(ms|s|m|h|d|)", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _SWITCHES = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+_HIGHEST_ID = 2**32 - 2  # the next one means "leave as it is" to the kernel
 _OURS = ("PREFORK_WORKER_SLOT", "PREFORK_GENERATION")
 
 
@@ -112,6 +117,37 @@ def read_protocol_name(raw: object) -> str:
     if not 0 < len(name.encode()) <= 255:
         raise ValueError(f"must be the name of a protocol, 255 bytes at most, not {name!r}")
     return name
+
+
+def read_user(raw: object) -> str:
+    return _read_account(raw, "user", lambda: [entry.pw_name for entry in pwd.getpwall()])
+
+
+def read_group(raw: object) -> str:
+    return _read_account(raw, "group", lambda: [entry.gr_name for entry in grp.getgrall()])
+
+
+def _read_account(raw: object, kind: str, all_names: Callable[[], list[str]]) -> str:
+    """Read a name of this machine, or a number, which need not have a name."""
+    text = str(raw) if isinstance(raw, int) and not isinstance(raw, bool) else read_text(raw)
+    if text.isascii() and text.isdigit():
+        if int(text) > _HIGHEST_ID:
+            raise ValueError(f"must be at most {_HIGHEST_ID}, not {text}")
+        return str(int(text))
+    try:
+        pwd.getpwnam(text) if kind == "user" else grp.getgrnam(text)
+    except KeyError:
+        near = nearest_name(text, all_names())
+        hint = f"; did you mean {near}?" if near else ""
+        raise ValueError(f"must be a {kind} of this machine, not {text!r}{hint}") from None
+    return text
+
+
+def read_umask(raw: object) -> str:
+    text = raw if isinstance(raw, str) else ""  # a TOML number would be read as decimal
+    if not 1 <= len(text) <= 4 or set(text) - set("01234567") or int(text, 8) > 0o777:
+        raise ValueError(f"must be octal text such as '027', not {raw!r}")
+    return f"{int(text, 8):04o}"
 
 
 def read_attribute(raw: object) -> tuple[str, str]:

@@ -121,7 +121,7 @@ class LogReopened(_Message, frozen=True):
 
 
 class HandedOver(_Message, frozen=True):
-    """Master to its successor: what only one master can have, the service manager, is yours now."""
+    """Master to its successor: what only one master can have, the pid file and the service manager, is yours now."""
 
 
 class ForkWorker(_Message, frozen=True):

@@ -38,6 +38,8 @@ from prefork.serving.base import BaseServer
 from prefork.system import processes
 from prefork.system.inherited import Inherited, take_inherited
 from prefork.system.notify import ServiceManager, take_service_manager
+from prefork.system.pidfile import Pidfile
+from prefork.system.privileges import check_possible
 from prefork.system.proctitle import set_title
 from prefork.system.store import Store
 
@@ -64,6 +66,7 @@ def run(loaded: Loaded, predecessor: Predecessor | None = None) -> int:
         log.warning(
             "passed sockets not served: the service manager passed %s; add --bind systemd: to serve them", names
         )
+    check_possible(loaded.settings.user, loaded.settings.group)
     set_title("master", loaded.settings.name)
     processes.become_subreaper()
     with Master(loaded, inherited, manager, predecessor) as master:
@@ -101,11 +104,13 @@ class Master(BaseServer):
         self._generations = Generations(Store.passed(inherited), Store(inherited, manager.store_size))
         self._processes = Processes(self._sources, self._generations.ledger)
         self._predecessor = predecessor  # until it has been told how its upgrade ended
+        self._pidfile: Pidfile | None = None
         self._successor = Successor(self._sources, self._processes, self._note_taken_over)
         self._watcher = Watcher(settings, self._sources, self._processes) if settings.reload else None
         try:
             first = self._generations.prepare(1, loaded, predecessor.estate.listeners if predecessor else ())
             if predecessor is None:
+                self._write_pidfile(settings.pidfile)
                 self._speak_for_the_service()
             self._supervisor = Supervisor(first.fleet_settings())
             self._performer = Performer(
@@ -203,6 +208,8 @@ class Master(BaseServer):
         self._generations.close()
         self._announcer.close()
         self._sources.close()
+        if self._pidfile is not None:
+            self._pidfile.close()
 
     # Supervision
 
@@ -247,22 +254,34 @@ class Master(BaseServer):
     def _note_taken_over(self, places: Sequence[str], has_control: bool) -> None:
         self._generations.hand_over(places)
         self._desk.note_successor(self._successor.pid, has_control)
+        if self._pidfile is not None:
+            self._pidfile.hand_over()
+            self._pidfile = None
         self._announcer.hand_over(self._successor.pid)
 
-    def _note_handed_over(self) -> None:
+    def _note_handed_over(self, pidfile: str) -> None:
         self._speak_for_the_service()
         self._announcer.announce(self._supervisor.announcement, time.monotonic())
+        try:
+            self._write_pidfile(pidfile)
+        except UsageError as error:
+            log.error("%s; serving without it", error)
 
     def _speak_for_the_service(self) -> None:
         self._announcer.begin()
         self._generations.keep_listeners(self._announcer.notifier)
+
+    def _write_pidfile(self, path: str) -> None:
+        if path:
+            self._pidfile = Pidfile(path)
 
     def _tell_predecessor(self, predecessor: Predecessor, action: Action) -> None:
         match action:
             case actions.Report("ready"):
                 places = self._generations.take_over(predecessor.estate.listeners)
                 predecessor.tell_serving(places, self._desk.take_over())
-                predecessor.wait_for_hand_over(self._sources, self._note_handed_over)
+                pidfile = self._generations.get(1).settings.pidfile
+                predecessor.wait_for_hand_over(self._sources, lambda: self._note_handed_over(pidfile))
             case actions.Exit(code, reason, detail) if code:
                 predecessor.tell_failure(reason, detail)
             case _:

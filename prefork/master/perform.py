@@ -35,6 +35,7 @@ class Performer:
     ) -> None:
         self._loaded = loaded  # read again by each reload
         self._control = loaded.settings.control
+        self._pidfile = loaded.settings.pidfile
         self._supervisor = supervisor
         self._generations = generations
         self._processes = processes
@@ -164,5 +165,7 @@ class Performer:
         settings = self._generations.get(generation).settings
         logs.set_up(settings.log_level, settings.log_file, settings.log_format, settings.access_log)
         set_title("master", settings.name)
+        if settings.pidfile != self._pidfile:
+            log.warning("pidfile not changed: it stays %s until the next start", self._pidfile or "unwritten")
         if settings.control != self._control:
             log.warning("control not changed: it stays %s until the next start", self._control)

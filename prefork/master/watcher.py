@@ -22,6 +22,7 @@ from prefork.master.workers import Processes
 from prefork.policy.backoff import Backoff
 from prefork.policy.events import Event, ReloadRequested
 from prefork.system import processes
+from prefork.system.privileges import find_identity
 from prefork.watcher import main
 from prefork.watcher.main import Places
 
@@ -73,7 +74,9 @@ class Watcher:
     def _start(self) -> _WatcherProcess:
         places, since = places_of(self._settings), self._unwatched_since
         ours, theirs = make_pair()
-        order = main.Order(self._settings.name, places, since, Channel(theirs, messages.to_watcher), os.getpid())
+        identity = find_identity(self._settings.user, self._settings.group)
+        channel = Channel(theirs, messages.to_watcher)
+        order = main.Order(self._settings.name, places, since, channel, os.getpid(), identity)
         try:
             pid = processes.fork(lambda: _be_watcher(order))
         except OSError:

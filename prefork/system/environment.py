@@ -13,6 +13,12 @@ def set_variables(assignments: Iterable[str]) -> None:
         os.environ[name] = value
 
 
+def set_umask(umask: str | None) -> None:
+    """Set the umask that is written in octal, if there is one."""
+    if umask is not None:
+        os.umask(int(umask, 8))
+
+
 def identify_worker(slot: int, generation: int) -> None:
     """Tell the application which worker it runs in: PREFORK_WORKER_SLOT and PREFORK_GENERATION."""
     os.environ["PREFORK_WORKER_SLOT"] = str(slot)

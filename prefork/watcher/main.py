@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from prefork.errors import ApplicationError
 from prefork.ipc import messages
 from prefork.ipc.channel import Channel, ChannelBroken
 from prefork.logs import take_reopened
 from prefork.system import processes
+from prefork.system.privileges import Identity, become
 from prefork.system.proctitle import set_title
 from prefork.system.signals import FOR_THE_MASTER, Signals
 
@@ -36,18 +38,25 @@ class Order:
     unwatched_since: float  # wall-clock time, as files have it: what changed after it is news to the master
     channel: Channel[messages.ToWatcher]
     master_pid: int
+    identity: Identity | None = None
 
 
 def run(order: Order) -> int:
     """Be the watcher; return the exit status. Runs in a process just forked by the master."""
     Signals(handled=(), unheeded=FOR_THE_MASTER).install()
-    processes.die_with_parent(order.master_pid)
     set_title("watcher", order.server_name)
     try:
+        become(order.identity)
+        processes.die_with_parent(order.master_pid)
         _watch(order)
     except ChannelBroken:
         pass  # the master does not listen: the watcher that follows will find what changed since
-    except (OSError, RuntimeError, ImportError) as error:  # RuntimeError: watchfiles, of what it has no words for
+    except (
+        OSError,
+        RuntimeError,
+        ImportError,
+        ApplicationError,
+    ) as error:  # RuntimeError: watchfiles, of what it has no words for
         order.channel.send(messages.Failed(messages.shorten(_describe(error)), ""))
     return 1
 

@@ -24,6 +24,7 @@ from prefork.ipc.ledger import Ledger
 from prefork.ipc.scoreboard import Scoreboard
 from prefork.logs import capture_application, keep_loggers, set_identity, set_up, take_reopened
 from prefork.system import environment, processes
+from prefork.system.privileges import become, check_readable, find_identity
 from prefork.system.proctitle import set_title
 from prefork.system.signals import FOR_THE_MASTER, Signals, restore_default
 from prefork.system.sockets import Listener
@@ -62,15 +63,17 @@ def run(mold: Mold) -> int:
     restore_default(signal.SIGCHLD)  # the master notes it; here it is the application's
     signals = Signals(handled=(), unheeded=FOR_THE_MASTER)
     signals.install()
-    processes.die_with_parent(mold.master_pid)
     set_identity(gen=mold.generation)
     set_title(f"mold gen {mold.generation}", mold.settings.name)
     try:
         settings = mold.settings
-        set_up(settings.log_level, settings.log_file, settings.log_format, settings.access_log)
+        set_up(settings.log_level, settings.log_file, settings.log_format, settings.access_log)  # opened by root
         capture_application()
+        _load_tls(mold)  # read by root, too
+        become(find_identity(mold.settings.user, mold.settings.group))
+        processes.die_with_parent(mold.master_pid)
+        check_readable()
         prepare_surroundings(mold.settings)
-        _load_tls(mold)
         if mold.preload != "never" and not _preload(mold):
             return 0
     except PreforkError as error:
@@ -85,6 +88,7 @@ def run(mold: Mold) -> int:
 def prepare_surroundings(settings: Settings) -> None:
     """Set the environment and the working directory of the application, and what its import leaves on disk."""
     cache_only_settled_sources()
+    environment.set_umask(settings.umask)
     environment.set_variables(settings.env)
     try:
         environment.change_directory(settings.chdir)

@@ -178,8 +178,8 @@ def test_a_restart_refuses_nobody(
     assert crowd.failures == []
 
 
-def test_after_an_upgrade_the_new_master_speaks(project: Path, manager: ServiceManager) -> None:
-    start(manager)
+def test_after_an_upgrade_the_new_master_speaks_and_has_the_pid_file(project: Path, manager: ServiceManager) -> None:
+    start(manager, "--pidfile", "pid")
     assert manager.process is not None
     manager.signal(signal.SIGUSR2)
     new = manager.hear_until("MAINPID")[-1]["MAINPID"]
@@ -189,11 +189,13 @@ def test_after_an_upgrade_the_new_master_speaks(project: Path, manager: ServiceM
     assert new != str(manager.process.pid)
     assert ready["MAINPID"] == new
     assert manager.wait() == 0
+    assert (project / "pid").read_text() == f"{new}\n"
     assert ask_once(port_of(manager), "version") == "1"
     signal.pidfd_send_signal(process, signal.SIGTERM)
     manager.hear_until("STOPPING")
     assert select.select([process], [], [], 30)[0] == [process]
     os.close(process)
+    assert not (project / "pid").exists()
 
 
 def test_a_kept_listener_adds_up_with_other_binds(project: Path, manager: ServiceManager) -> None:

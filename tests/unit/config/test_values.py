@@ -160,3 +160,40 @@ def test_anything_else_is_no_network(raw: object, way_out: str) -> None:
 def test_the_name_of_a_protocol_has_a_length_that_alpn_allows(raw: object) -> None:
     with pytest.raises(ValueError, match="255 bytes at most"):
         values.read_protocol_name(raw)
+
+
+@pytest.mark.parametrize(
+    ("read", "raw", "value"),
+    [
+        (values.read_user, "root", "root"),
+        (values.read_user, 0, "0"),
+        (values.read_user, "04294967294", "4294967294"),
+        (values.read_group, "root", "root"),
+        (values.read_group, "54321", "54321"),
+        (values.read_umask, "27", "0027"),
+        (values.read_umask, "0777", "0777"),
+    ],
+)
+def test_an_account_is_a_known_name_or_any_number_and_a_umask_is_octal(
+    read: Callable[[object], str], raw: object, value: str
+) -> None:
+    assert read(raw) == value
+
+
+@pytest.mark.parametrize(
+    ("read", "raw", "complaint"),
+    [
+        (values.read_user, "nobdy", "must be a user of this machine, not 'nobdy'; did you mean nobody?"),
+        (values.read_group, "rooot", "must be a group of this machine, not 'rooot'; did you mean root?"),
+        (values.read_user, "", "must be a user of this machine, not ''"),
+        (values.read_user, True, "must be text, not True"),
+        (values.read_user, "4294967295", "must be at most 4294967294"),
+        (values.read_group, "-1", "must be a group of this machine, not '-1'"),
+        (values.read_umask, 27, "must be octal text such as '027', not 27"),
+        (values.read_umask, "0o27", "must be octal text such as '027', not '0o27'"),
+        (values.read_umask, "1777", "must be octal text such as '027', not '1777'"),
+    ],
+)
+def test_any_other_account_or_umask_is_an_error(read: Callable[[object], str], raw: object, complaint: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(complaint)}"):
+        read(raw)
