@@ -18,7 +18,10 @@ PYTEST := $(BIN)/python -m pytest
 QUICK_TESTS   = $(wildcard tests/test_*.py tests/docs tests/unit tests/simulation tests/conformance)
 PROCESS_TESTS = $(foreach directory,process faults examples,$(if $(wildcard tests/$(directory)/test_*.py),tests/$(directory)))
 
-.PHONY: help run test quick check lint types quick-tests process-tests faults soak flakes storms bench format clean
+# A Debian is booted by root alone; it has a Python of its own.
+SYSTEMD_IMAGE = [ "$$(id -u)" != 0 ] || tests/systemd/image >/dev/null
+
+.PHONY: help run test quick check lint types quick-tests process-tests systemd-tests faults soak flakes storms bench format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -41,9 +44,10 @@ run: $(VENV)/installed
 	@exec $(BIN)/prefork run examples.echo:EchoHandler --workers 4 --bind tcp://127.0.0.1:9999
 
 test: $(VENV)/tools
+	$(SYSTEMD_IMAGE)
 	$(PYTEST) -n 2 $(TESTS)
 
-check: lint types quick-tests process-tests
+check: lint types quick-tests process-tests systemd-tests
 
 lint: $(VENV)/tools
 	$(BIN)/ruff format --check .
@@ -63,6 +67,10 @@ faults: $(VENV)/tools
 
 soak: $(VENV)/tools
 	$(BIN)/python -m tests.soak --minutes $(MINUTES)
+
+systemd-tests: $(VENV)/tools
+	$(SYSTEMD_IMAGE)
+	$(PYTEST) tests/systemd
 
 flakes: $(VENV)/tools
 	$(BIN)/python tests/support/flakes.py $(N) -n 8 $(PROCESS_TESTS)
