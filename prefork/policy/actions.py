@@ -21,6 +21,11 @@ Subject = Literal[
     "trial passed",  # the canary beat until the end of its trial; the others follow
     "scaled",  # the wanted number of workers is another now
     "scaling refused",
+    "recycling worker",  # it serves on until its replacement is ready
+    "recycle complete",  # everybody whom an operator wanted replaced has stopped accepting
+    "recycle refused",
+    "drain announced",  # not ready until "drain ended", though everybody serves
+    "drain ended",
     "start failed",  # the first generation never served; Exit follows when nobody is left
     "stopping",
     "stop hurried",

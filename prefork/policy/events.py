@@ -136,6 +136,23 @@ class OverdueRead:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerLoad:
+    """What a worker has done and does."""
+
+    served: int = 0  # connections, since it was forked
+    busy: float = 0.0  # from 0 to 1: its threads or its interpreter, whichever is scarcer
+    rss: int | None = None  # bytes; None where nobody needs or can know it
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRead:
+    """The load of each worker. Sent when `Supervisor.load_due` has passed, right before TimePassed."""
+
+    loads: Mapping[int, WorkerLoad] = field(default_factory=dict)
+    queued: int = 0  # connections that wait to be accepted
+
+
+@dataclass(frozen=True, slots=True)
 class ScaleRequested:
     workers: int
     origin: str
@@ -144,6 +161,26 @@ class ScaleRequested:
 @dataclass(frozen=True, slots=True)
 class ScaleChanged:
     by: int
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecycleRequested:
+    """Replace all workers, or the one of this slot."""
+
+    slot: int | None
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class DrainRequested:
+    """Serve on, but be announced as not ready until UndrainRequested."""
+
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class UndrainRequested:
     origin: str
 
 
@@ -183,7 +220,16 @@ GenerationEvent = GenerationPrepared | GenerationFailed | MoldReady | MoldFailed
 WorkerEvent = (
     WorkerReady | WorkerStoppedAccepting | WorkerStuck | WorkerFailed | WorkerExited | WorkerBroke | SpawnFailed
 )
-ScoreboardEvent = HeartbeatsRead | OverdueRead
-Request = StartRequested | ReloadRequested | ScaleRequested | ScaleChanged | StopRequested
+ScoreboardEvent = HeartbeatsRead | OverdueRead | LoadRead
+Request = (
+    StartRequested
+    | ReloadRequested
+    | ScaleRequested
+    | ScaleChanged
+    | RecycleRequested
+    | DrainRequested
+    | UndrainRequested
+    | StopRequested
+)
 UpgradeEvent = UpgradeRequested | SuccessorReady | SuccessorFailed
 Event = Request | GenerationEvent | WorkerEvent | ScoreboardEvent | UpgradeEvent | TimePassed

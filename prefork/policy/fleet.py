@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from prefork.policy.actions import Action, Preload, Report, Subject
@@ -19,6 +19,7 @@ from prefork.policy.backoff import LONGEST, Backoff
 SLOTS = 1024
 MOST_WORKERS = SLOTS - 1  # a fleet without a free slot could never be rolled over
 PROVEN_AFTER = 1.0  # a worker that served so long has started well
+LOAD_INTERVAL = 2.0  # between two readings of the load, if a setting needs them
 DRAIN_GRACE = 2.0  # a worker ends its connections by itself after its drain time, and then needs a moment to leave
 
 
@@ -36,6 +37,28 @@ class FleetSettings:
     kill_timeout: float = 5.0
     canary_time: float = 1.0
     preload: Preload = "auto"
+    max_requests: int = 0  # this and the next three: 0 is never
+    max_requests_jitter: int = 0
+    max_rss: int = 0  # bytes
+    max_age: float = 0.0
+    min_workers: int = 0  # both bounds: 0 is the number of workers
+    max_workers: int = 0
+
+    @property
+    def least_workers(self) -> int:
+        return self.min_workers or self.workers
+
+    @property
+    def most_workers(self) -> int:
+        return self.max_workers or self.workers
+
+    @property
+    def adaptive(self) -> bool:
+        return self.least_workers < self.most_workers
+
+    @property
+    def needs_load(self) -> bool:
+        return self.adaptive or self.max_requests > 0 or self.max_rss > 0
 
 
 class WorkerState(enum.StrEnum):
@@ -82,6 +105,10 @@ class Worker:
     last_beat: float | None = None
     stopped_accepting: bool = False
     drain_seconds: float = math.inf
+    most_requests: int = 0  # 0: no limit
+    served: int = 0  # connections, when the load was read
+    readings_over_rss: int = 0  # in a row
+    worn: str = ""  # why it shall be replaced; it serves on until its replacement is ready
     complaint: Failure | None = None  # what it said before it exits
     broken: str = ""  # why it cannot be trusted any more
     stuck: str = ""  # which of its handlers does not end: it serves on until somebody else does in its place
@@ -147,10 +174,27 @@ class Upgrade:
     failure: Failure | None = None
 
 
-class Fleet:
-    """All beliefs, and the questions that several rules ask about them."""
+@dataclass(slots=True)
+class Demand:
+    """How much there is to do, by the readings of the load since the number of workers last changed."""
 
-    def __init__(self, settings: FleetSettings) -> None:
+    judged: bool = True  # the newest reading has been decided about
+    busy: float = 0.0  # the average of the serving workers
+    queued: int = 0
+    queued_before: int = 0
+    calm_readings: int = 0  # in a row
+    readings_since_removal: int = 1 << 30
+    patience: int = 0  # calm readings before the next removal, if more than usual
+
+    def forget(self) -> None:
+        """Begin anew: what was read does not go together with what will be read next."""
+        self.judged, self.queued, self.queued_before, self.calm_readings = True, 0, 0, 0
+
+
+class Fleet:
+    """All beliefs, and the questions that several rules ask about them. `chance` returns numbers from 0 to 1."""
+
+    def __init__(self, settings: FleetSettings, chance: Callable[[], float]) -> None:
         self.current = Generation(1, settings, settings.preload)
         self.candidate: Generation | None = None
         self.generations = {1: self.current}
@@ -160,6 +204,10 @@ class Fleet:
         self.complete = False  # all the first workers have been ready together
         self.short = False  # reported, and not yet reported as over
         self.reload_asked: str | None = None
+        self.recycle_ordered: set[int] = set()  # workers whose replacement an operator waits for
+        self.draining = False  # announced as not ready
+        self.demand = Demand()
+        self.load_due = math.inf
         self.stop: Stop | None = None
         self.upgrade: Upgrade | None = None
         self.exited = False
@@ -168,6 +216,8 @@ class Fleet:
         self.last_reload: ReloadOutcome | None = None
         self.news: list[Report] = []
         self.renewal = Backoff(proven_after=LONGEST)  # of a current mold that is gone
+        self.recycling = Backoff(proven_after=2 * LONGEST)  # of workers that wear out soon after they were ready
+        self._chance = chance
         self._last_number = 0
         self._last_generation = 1
 
@@ -212,7 +262,11 @@ class Fleet:
             # Nobody is replaced by another generation before the trial has ended, or a reload that follows another
             # one at once would roll the fleet back only to roll it forward again.
             return [worker for worker in alive if worker.generation != self.on_trial.number]
-        return [worker for worker in alive if worker.generation == self.target.number]
+        return [worker for worker in alive if worker.generation == self.target.number and not self.retiring(worker)]
+
+    def retiring(self, worker: Worker) -> bool:
+        """Whether its replacement is due. During a rollout nobody is recycled: that replaces everybody anyway."""
+        return bool(worker.worn) and self.candidate is None
 
     def room(self) -> int:
         """How many may be spawned without exceeding the surge. One drained while it boots still takes its place."""
@@ -230,6 +284,11 @@ class Fleet:
                 backoff.not_before = -math.inf
         self.wanted = workers
 
+    def read_load_from(self, now: float) -> None:
+        """Have the load read at intervals, if the current settings need it."""
+        self.demand.forget()
+        self.load_due = now + LOAD_INTERVAL if self.current.settings.needs_load else math.inf
+
     def new_generation(self, now: float) -> Generation:
         self._last_generation += 1
         settings = self.current.settings  # until its own are read
@@ -242,6 +301,9 @@ class Fleet:
         self._last_number += 1
         deadline = now + generation.settings.boot_timeout
         worker = Worker(self._last_number, slot, generation.number, now, deadline)
+        if generation.settings.max_requests:
+            jitter = int(self._chance() * (generation.settings.max_requests_jitter + 1))
+            worker.most_requests = generation.settings.max_requests + jitter
         self.workers[worker.number] = worker
         return worker
 

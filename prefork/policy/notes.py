@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from prefork.policy import events
 from prefork.policy.actions import duration
 from prefork.policy.blame import blame_generation, lose_worker, note_failed_attempt
-from prefork.policy.fleet import Failure, Fleet, Generation, MoldState, Worker, WorkerState
+from prefork.policy.fleet import LOAD_INTERVAL, Failure, Fleet, Generation, MoldState, Worker, WorkerState
 
 WEDGED_AFTER = 2.0  # without a beat, while a handler is over its time
 
@@ -54,6 +54,23 @@ def note_scoreboard(fleet: Fleet, event: events.ScoreboardEvent, now: float) -> 
             _note_beats(fleet, beats, now)
         case events.OverdueRead(handlers):
             _note_overdue(fleet, handlers, now)
+        case events.LoadRead():
+            _note_load(fleet, event, now)
+
+
+def _note_load(fleet: Fleet, event: events.LoadRead, now: float) -> None:
+    serving = {worker.number for worker in fleet.serving()}
+    busy = [load.busy for number, load in event.loads.items() if number in serving]
+    demand = fleet.demand
+    demand.judged = False
+    demand.busy = sum(busy) / len(busy) if busy else 0.0
+    demand.queued_before, demand.queued = demand.queued, event.queued
+    fleet.load_due = now + LOAD_INTERVAL if fleet.current.settings.needs_load else math.inf
+    for worker in fleet.workers.values():
+        if (load := event.loads.get(worker.number)) is not None:
+            most = fleet.generations[worker.generation].settings.max_rss
+            worker.served = load.served
+            worker.readings_over_rss = worker.readings_over_rss + 1 if 0 < most < (load.rss or 0) else 0
 
 
 def note_worker(fleet: Fleet, event: events.WorkerEvent, now: float) -> None:

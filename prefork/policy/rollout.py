@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from prefork.policy.actions import Action, PrepareGeneration, ReleaseGeneration, Report, StartMold
 from prefork.policy.fleet import MOST_WORKERS, Fleet, Generation, MoldState, ReloadOutcome, Worker, WorkerState
+from prefork.policy.scaling import number_after_reload
 
 
 def give_up_candidate(fleet: Fleet, now: float) -> Iterator[Action]:
@@ -81,9 +82,11 @@ def complete_reload(fleet: Fleet, now: float) -> Iterator[Action]:
     reason = f"all {fleet.wanted} workers are of generation {candidate.number}"
     fleet.last_reload = ReloadOutcome(candidate.number, True, reason, "", now)
     yield Report("reload complete", candidate.number, reason)
-    workers = min(candidate.settings.workers, MOST_WORKERS)
-    if candidate.settings.workers != previous.settings.workers and workers != fleet.wanted:
-        yield Report("scaled", candidate.number, f"the settings say {workers} workers now instead of {fleet.wanted}")
+    fleet.read_load_from(now)
+    workers, why = number_after_reload(fleet, candidate, previous)
+    workers = min(workers, MOST_WORKERS)
+    if workers != fleet.wanted:
+        yield Report("scaled", candidate.number, f"{why} instead of {fleet.wanted}")
         fleet.scale(workers)
 
 

@@ -27,15 +27,22 @@ def drain_needless_starts(fleet: Fleet, now: float) -> Iterator[Action]:
 def drain_surplus(fleet: Fleet, now: float) -> Iterator[Action]:
     serving = fleet.serving()
     serving.sort(
-        key=lambda worker: (not worker.stuck, worker.generation == fleet.target.number, _last_slot_first(worker))
+        key=lambda worker: (
+            not worker.stuck,
+            worker.generation == fleet.target.number,
+            not worker.worn,
+            _last_slot_first(worker),
+        )
     )
     for worker in serving[: max(0, len(serving) - fleet.wanted)]:
         if worker.stuck:
             yield drain(fleet, worker, f"another one serves in its place: {worker.stuck}", now)
-        elif worker.generation == fleet.target.number:
-            yield drain(fleet, worker, f"only {fleet.wanted} workers are wanted", now)
-        else:
+        elif worker.generation != fleet.target.number:
             yield drain(fleet, worker, f"replaced by generation {fleet.target.number}", now)
+        elif fleet.retiring(worker):
+            yield drain(fleet, worker, f"recycled: {worker.worn}", now)
+        else:
+            yield drain(fleet, worker, f"only {fleet.wanted} workers are wanted", now)
 
 
 def spawn_missing(fleet: Fleet, now: float) -> Iterator[Action]:
@@ -46,6 +53,9 @@ def spawn_missing(fleet: Fleet, now: float) -> Iterator[Action]:
     # A slot that waits holds one of the missing places, so that no other slot is taken to get around its back-off.
     missing = fleet.wanted - present - len(target.waiting(now))
     reason = f"{present} of {fleet.wanted} workers of generation {target.number} are there"
+    retiring = sum(fleet.retiring(worker) for worker in fleet.of(WorkerState.SERVING))
+    if retiring:
+        reason += f", and {retiring} to be recycled"
     yield from _spawn(fleet, target, min(missing, fleet.room()), reason, now)
 
 
@@ -76,6 +86,7 @@ def report_shortage(fleet: Fleet, now: float) -> Iterator[Action]:
 def report_ready(fleet: Fleet, now: float) -> Iterator[Action]:
     if not fleet.complete and len(fleet.serving()) >= fleet.wanted:
         fleet.complete = True
+        fleet.read_load_from(now)
         yield Report("ready", fleet.current.number, f"{fleet.wanted} workers serve")
 
 

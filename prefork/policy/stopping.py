@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from prefork.policy.actions import Action, Exit
+from prefork.policy.actions import Action, Exit, Report
 from prefork.policy.fleet import Failure, Fleet, WorkerState
 from prefork.policy.health import drain, kill
 from prefork.policy.rollout import give_up_candidate
@@ -14,6 +14,12 @@ def give_up_reload(fleet: Fleet, now: float) -> Iterator[Action]:
     if fleet.candidate is not None and fleet.candidate.failure is None:
         fleet.candidate.failure = Failure("we are stopping")
     yield from give_up_candidate(fleet, now)
+
+
+def give_up_recycling(fleet: Fleet, now: float) -> Iterator[Action]:
+    if fleet.recycle_ordered:
+        fleet.recycle_ordered = set()
+        yield Report("recycle refused", fleet.current.number, "we are stopping")
 
 
 def drain_everyone(fleet: Fleet, now: float) -> Iterator[Action]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
-from prefork.policy import events, health, rollout, staffing, stopping, upgrade
+from prefork.policy import events, health, recycling, rollout, scaling, staffing, stopping, upgrade
 from prefork.policy.actions import Action, duration
 from prefork.policy.announcement import Announcement, State, announce, state_of
 from prefork.policy.events import Event
@@ -37,11 +37,14 @@ RULES_OF_SERVING: tuple[Rule, ...] = (
     rollout.start_molds,
     rollout.pass_trial,
     rollout.complete_reload,
+    scaling.adapt_number,
+    recycling.recycle_worn,
     staffing.drain_needless_starts,
     staffing.drain_surplus,
     staffing.spawn_missing,
     staffing.spawn_canary,
     staffing.report_ready,
+    recycling.report_recycled,
     staffing.report_shortage,
     rollout.release_generations,
 )
@@ -49,6 +52,7 @@ RULES_OF_STOPPING: tuple[Rule, ...] = (
     tell_news,
     upgrade.give_up_successor,
     stopping.give_up_reload,
+    stopping.give_up_recycling,
     stopping.kill_everyone,
     health.kill_broken,
     health.kill_overdue,
@@ -60,8 +64,10 @@ RULES_OF_STOPPING: tuple[Rule, ...] = (
 
 
 class Supervisor:
-    def __init__(self, settings: FleetSettings) -> None:
-        self._fleet = Fleet(settings)
+    """`chance` draws the jitter of each worker, from 0 to 1; the default is no jitter."""
+
+    def __init__(self, settings: FleetSettings, chance: Callable[[], float] = lambda: 0.0) -> None:
+        self._fleet = Fleet(settings, chance)
         self._now = -math.inf
         self._asked = math.inf  # the deadline that was asked for last
 
@@ -86,9 +92,19 @@ class Supervisor:
 
     @property
     def ready(self) -> bool:
-        """Whether new connections are welcome: the start is done, somebody serves, and we are not stopping."""
+        """Whether new connections are welcome: the start is done, somebody serves, and we neither stop nor drain."""
         fleet = self._fleet
-        return fleet.complete and fleet.stop is None and bool(fleet.of(WorkerState.SERVING))
+        return fleet.complete and fleet.stop is None and not fleet.draining and bool(fleet.of(WorkerState.SERVING))
+
+    @property
+    def draining(self) -> bool:
+        """Whether an operator has the server announced as not ready."""
+        return self._fleet.draining
+
+    @property
+    def load_due(self) -> float:
+        """Return when LoadRead is due; infinite if no setting needs it."""
+        return self._fleet.load_due if self._fleet.stop is None else math.inf
 
     @property
     def announcement(self) -> Announcement:
@@ -158,6 +174,8 @@ class Supervisor:
         if self._fleet.upgrade is not None:
             self._fleet.upgrade.deadline += moved
         self._fleet.beats_read_at = self._now  # the next look comes in its turn, and the gap is forgiven only once
+        self._fleet.load_due += moved
+        self._fleet.demand.forget()
         reason = f"the master did not run for {duration(late)}; nobody is blamed for that"
         self._fleet.report("deadlines moved", self._fleet.current.number, reason)
 
@@ -173,6 +191,8 @@ class Supervisor:
                 yield generation.deadline
         if fleet.upgrade is not None:
             yield fleet.upgrade.deadline
+        yield fleet.load_due
+        yield from recycling.next_wear(fleet)
         yield from fleet.target.waiting(self._now).values()
         if fleet.current.mold is MoldState.GONE and fleet.candidate is None and fleet.upgrade is None:
             yield fleet.renewal.not_before

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from prefork.policy.actions import Exit, PrepareGeneration, ReleaseGeneration, Report, StartMold
+from tests.simulation import load_laws
 from tests.simulation.record import KnownGeneration, Record, require
 
 if TYPE_CHECKING:
@@ -49,7 +50,12 @@ def check_report(world: World, record: Record, report: Report) -> None:
             if report.subject == "reload complete":
                 _check_complete(world, record, report.generation)
         case "scaled":
-            record.scaled_at = world.now
+            load_laws.check_scaling(world, record)
+            record.scaled_at, record.calm_readings = world.now, 0
+        case "recycling worker":
+            load_laws.check_wear(world, record, report)
+        case "recycle complete" | "recycle refused":
+            load_laws.check_recycled(world, record, report)
         case "start failed":
             require(not record.somebody_was_ready, "a start that served cannot fail any more")
             record.start_failed, record.urgency = True, 1

@@ -42,6 +42,7 @@ class Odds:
     unsound_generation: float = 0.0
     successor_failure: float = 0.0
     successor_hang: float = 0.0
+    leak: float = 0.0
 
 
 class Kernel(Timeline):
@@ -55,6 +56,8 @@ class Kernel(Timeline):
         self.molds: dict[int, Mold] = {}
         self.successors = 0  # how many were started
         self.ended_successors: set[int] = set()
+        self.busy = 0.4  # what the clients ask for: neither more nor fewer workers than there are
+        self.queued = 0
         self.unsound: set[int] = {1} if self.happens(odds.unsound_generation / 2) else set()
 
     def obey_upgrade(self, order: actions.StartSuccessor | actions.EndSuccessor) -> None:
@@ -87,7 +90,11 @@ class Kernel(Timeline):
             return
         settings = self.settings[max(self.settings)]
         if self.happens(self.odds.new_worker_count):
-            settings = replace(settings, workers=self.rng.randint(1, 4))
+            workers = self.rng.randint(1, 4)
+            bounds = (min(workers, settings.least_workers), max(workers, settings.most_workers))
+            settings = replace(settings, workers=workers)
+            if settings.adaptive:
+                settings = replace(settings, min_workers=bounds[0], max_workers=bounds[1])
         if self.happens(self.odds.unsound_generation):
             self.unsound.add(number)
         self.settings[number] = settings
@@ -155,6 +162,15 @@ class Kernel(Timeline):
             hangs = 0.8 <= trouble < 1.0 or self.happens(self.odds.hang)
             self.at(boot_time, lambda: self._finish_boot(process, crashes, hangs))
 
+    def read_loads(self) -> dict[int, events.WorkerLoad]:
+        """What the scoreboard and /proc say of the living workers."""
+        loads = {}
+        for process in [each for each in self.processes.values() if each.alive]:
+            process.served += int(self.busy * 40) if process.accepting else 0
+            busy = min(1.0, self.busy * (0.8 + 0.4 * self.rng.random()))
+            loads[process.number] = events.WorkerLoad(process.served, busy, rss=200 if process.leaks else 50)
+        return loads
+
     def _fail_boot(self, process: Process) -> None:
         if process.alive and self.rng.random() < 0.5:
             self.tell(events.WorkerFailed(process.number, "ImportError: no module named app", "Traceback"), process)
@@ -164,6 +180,7 @@ class Kernel(Timeline):
         if not process.alive or process.hung:
             return
         process.ready = True
+        process.leaks = self.happens(self.odds.leak)
         process.beats_since = self.now
         self.tell(events.WorkerReady(process.number), process)
         if process.drained_at < math.inf:

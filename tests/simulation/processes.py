@@ -40,6 +40,8 @@ class Process:
     told_until: float = 0.0  # its messages arrive in their order
     beats_since: float = math.inf
     last_beat_before: float = -math.inf
+    leaks: bool = False
+    served: int = 0
 
     @property
     def accepting(self) -> bool:

@@ -18,6 +18,9 @@ class KnownWorker:
     stuck: bool = False
     leaving_since: float = math.inf  # when it was told to drain, or said to have stopped accepting
     kill_ordered_at: float = -math.inf
+    worn: bool = False  # it shall be replaced, as the supervisor reported
+    ordered: bool = False  # by an operator
+    load: events.WorkerLoad = field(default_factory=events.WorkerLoad)
 
     @property
     def leaving(self) -> bool:
@@ -71,13 +74,26 @@ class Record:
         self.urgency = 0  # of the stop: 1 is quick, 2 is at once
         self.successor = ""  # then "starting"; and "serves" when it has said so, or "" again when it is given up
         self.scaled_at = -math.inf  # to ask for another number ends the waits
+        self.hearing: events.Event | None = None
+        self.recycle_asked = False
+        self.drained = False
+        self.early_wear: list[float] = []  # when workers were worn soon after they were ready, since one was later
+        self.calm_readings = 0  # in a row, since the number last changed
+        self.queues = [0, 0]  # at the last two readings of the load
 
     @property
     def stopping(self) -> bool:
         return self.stop_asked_at < math.inf or self.start_failed
 
     def hear(self, event: events.Event, now: float) -> None:
+        self.hearing = event
         match event:
+            case events.LoadRead():
+                self._hear_load(event)
+            case events.RecycleRequested():
+                self.recycle_asked = True
+            case events.DrainRequested() | events.UndrainRequested():
+                self.drained = isinstance(event, events.DrainRequested)
             case events.WorkerReady() | events.WorkerStoppedAccepting() | events.WorkerExited() | events.SpawnFailed():
                 self._hear_worker(event, now)
             case events.WorkerStuck(number) if number in self.workers:
@@ -87,10 +103,8 @@ class Record:
             case events.MoldExited(number) | events.MoldFailed(number) if number in self.generations:
                 self.generations[number].mold_ready = False
                 self.generations[number].doomed = True
-            case events.ScaleRequested(workers):
-                self._hear_scaling(workers, now)
-            case events.ScaleChanged(by):
-                self._hear_scaling(self.wanted + by, now)
+            case events.ScaleRequested() | events.ScaleChanged():
+                self._hear_scaling(event, now)
             case events.SuccessorReady() if self.successor == "starting" and not self.stopping:
                 self.successor = "serves"
                 self.stop_asked_at = now
@@ -98,7 +112,21 @@ class Record:
                 self.urgency += quick or (self.stopping and self.urgency == 0)
                 self.stop_asked_at = min(self.stop_asked_at, now)
 
-    def _hear_scaling(self, workers: int, now: float) -> None:
+    def _hear_load(self, reading: events.LoadRead) -> None:
+        self.queues = [self.queues[-1], reading.queued]
+        serving = [
+            reading.loads[number].busy
+            for number, each in self.workers.items()
+            if each.ready and number in reading.loads
+        ]
+        calm = sum(serving) < 0.25 * len(serving) or not serving
+        self.calm_readings = self.calm_readings + 1 if calm and not reading.queued else 0
+        for number, load in reading.loads.items():
+            if number in self.workers:
+                self.workers[number].load = load
+
+    def _hear_scaling(self, request: events.ScaleRequested | events.ScaleChanged, now: float) -> None:
+        workers = request.workers if isinstance(request, events.ScaleRequested) else self.wanted + request.by
         self.scaled_at = now
         self.wanted = workers if workers > 0 else self.wanted
 

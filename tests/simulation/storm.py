@@ -31,7 +31,7 @@ class Storm:
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
         self.world = World(self.rng, self._draw_settings(), self._draw_odds())
-        self.length = self.rng.choice((5.0, 15.0, 40.0))
+        self.length = self.rng.choice((5.0, 15.0, 40.0, 90.0))
 
     def run(self) -> None:
         self.world.tell(events.StartRequested())
@@ -50,8 +50,10 @@ class Storm:
 
     def _draw_settings(self) -> FleetSettings:
         pick = self.rng.choice
+        workers = pick((1, 1, 2, 2, 3, 4, 6))
+        adaptive = self.rng.random() < 0.3
         return FleetSettings(
-            workers=pick((1, 1, 2, 2, 3, 4, 6)),
+            workers=workers,
             surge=pick((1, 1, 1, 2, 3)),
             boot_timeout=pick((2.0, 5.0)),
             heartbeat_timeout=pick((2.0, 5.0)),
@@ -61,6 +63,12 @@ class Storm:
             kill_timeout=pick((0.5, 1.0)),
             canary_time=pick((0.0, 0.5, 1.0, 3.0)),
             preload=pick(("auto", "always", "never")),
+            max_requests=pick((0, 0, 0, 20, 300)),
+            max_requests_jitter=pick((0, 100)),
+            max_rss=pick((0, 0, 0, 100)),
+            max_age=pick((0.0, 0.0, 0.0, 4.0)),
+            min_workers=max(1, workers - pick((0, 1, 3))) if adaptive else 0,
+            max_workers=workers + pick((0, 1, 2)) if adaptive else 0,
         )
 
     def _draw_odds(self) -> Odds:
@@ -80,6 +88,9 @@ class Storm:
             (self._plan_accidents, 4),
             (self._plan_sleep, 2),
             (self._plan_stale_facts, 2),
+            (self._plan_demand, 5),
+            (self._plan_recycling, 2),
+            (self._plan_drains, 2),
         ):
             for _ in range(rng.randint(0, most) if rng.random() < 0.7 else 0):
                 plan(rng.random() * self.length)
@@ -98,6 +109,19 @@ class Storm:
         workers = self.rng.choice((0, 1, 2, 3, 5, 4000))
         request = self.rng.choice((events.ScaleChanged(by, "SIGTTIN"), events.ScaleRequested(workers, "uid 0")))
         self.world.in_storm(start, lambda: self.world.tell(request))
+
+    def _plan_demand(self, start: float) -> None:
+        busy, queued = self.rng.choice((0.05, 0.4, 0.9)), self.rng.choice((0, 0, 1, 20, 300))
+        self.world.in_storm(start, lambda: self._change_demand(busy, queued))
+
+    def _plan_recycling(self, start: float) -> None:
+        slot = self.rng.choice((None, None, 0, 1, 9))
+        self.world.in_storm(start, lambda: self.world.tell(events.RecycleRequested(slot, "uid 0")))
+
+    def _plan_drains(self, start: float) -> None:
+        self.world.in_storm(start, lambda: self.world.tell(events.DrainRequested("uid 0")))
+        end = start + self.rng.random() * 5
+        self.world.in_storm(end, lambda: self.world.tell(events.UndrainRequested("uid 0")))
 
     def _plan_accidents(self, start: float) -> None:
         accident = self.rng.choice((self._kill_someone, self._hang_someone, self._term_someone, self._kill_a_mold))
@@ -124,6 +148,9 @@ class Storm:
         for _ in range(self.rng.choice((1, 1, 2))):
             self.world.in_storm(start, lambda: self.world.tell(events.UpgradeRequested("SIGUSR2")))
             start += self.rng.random() ** 2 * 3
+
+    def _change_demand(self, busy: float, queued: int) -> None:
+        self.world.busy, self.world.queued = busy, queued
 
     def _kill_someone(self) -> None:
         if alive := [each for each in self.world.processes.values() if each.alive]:
@@ -174,6 +201,8 @@ class Storm:
 
     def _end_of_storm(self) -> None:
         self.world.storming = False
+        self._change_demand(busy=0.4, queued=0)
+        self.world.tell(events.UndrainRequested("uid 0"))
         self.world.unsound.clear()
 
     def _recovered(self) -> bool:
@@ -189,13 +218,16 @@ class Storm:
             and supervisor.state == "serving"
             and supervisor.ready
             and len(alive) == len(supervisor.workers()) == supervisor.wanted
-            and all(each.state == "serving" for each in supervisor.workers())
+            and all(each.state == "serving" and not each.worn for each in supervisor.workers())
             and all(each.healthy and each.generation == supervisor.generation for each in alive)
             and mold is not None
             and mold.alive
         )
 
     def _expect_quiet(self) -> None:
+        settings = self.world.settings[self.world.supervisor.generation]
+        if settings.max_age or settings.max_requests or settings.max_rss:
+            return  # somebody may wear out at any moment
         said = self.world.watch.orders
         self.world.run(self._ended, QUIET)
         require(said == self.world.watch.orders, "a sound fleet is left alone")

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from prefork.policy import health, notes, rollout, staffing, stopping, supervisor
+from prefork.policy import health, notes, recycling, rollout, scaling, staffing, stopping, supervisor
 from prefork.policy.actions import Action, ReleaseGeneration, Report
 from prefork.policy.backoff import Backoff
-from prefork.policy.fleet import Fleet, Generation, MoldState, Worker, WorkerState
+from prefork.policy.fleet import Fleet, FleetSettings, Generation, MoldState, Worker, WorkerState
 from prefork.policy.supervisor import Rule, Supervisor
 from tests.simulation.record import Violation
 from tests.simulation.storm import run_storm
@@ -261,6 +261,79 @@ def forgive_a_gap_again_and_again(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Supervisor, "_forgive_gap", forgive_gap)
 
 
+def recycle_in_place(patch: pytest.MonkeyPatch) -> None:
+    def drain_worn(fleet: Fleet, now: float) -> Iterator[Action]:
+        for worker in fleet.serving():
+            if fleet.retiring(worker):
+                yield health.drain(fleet, worker, "it is worn", now)
+
+    replace_rule(patch, staffing.drain_surplus, drain_worn, staffing.drain_surplus)
+
+
+def recycle_without_measure(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("prefork.policy.fleet.LONGEST", -1.0)
+
+
+def recycle_the_idle(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(recycling, "_wear", lambda fleet, worker, now: "it was idle" * (now > worker.spawned_at + 5))
+
+
+def recycle_during_a_rollout(patch: pytest.MonkeyPatch) -> None:
+    def recycle_worn(fleet: Fleet, now: float) -> Iterator[Action]:
+        for worker in fleet.of(WorkerState.SERVING):
+            if not worker.worn and (reason := recycling._wear(fleet, worker, now)):
+                worker.worn = reason
+                yield Report("recycling worker", worker.generation, reason, number=worker.number)
+
+    replace_rule(patch, recycling.recycle_worn, recycle_worn)
+
+
+def announce_a_recycle_before_its_end(patch: pytest.MonkeyPatch) -> None:
+    def report_recycled(fleet: Fleet, now: float) -> Iterator[Action]:
+        if fleet.recycle_ordered:
+            fleet.recycle_ordered = set()
+            yield Report("recycle complete", fleet.current.number, "all are told")
+
+    replace_rule(patch, recycling.report_recycled, report_recycled)
+
+
+def read_the_load_for_nothing(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Fleet, "read_load_from", lambda fleet, now: setattr(fleet, "load_due", now + 2.0))
+
+
+def leave_the_bounds(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(FleetSettings, "most_workers", property(lambda settings: settings.workers + 9))
+
+
+def shrink_at_the_first_calm_reading(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(scaling, "CALM_READINGS", 1)
+
+
+def grow_while_somebody_starts(patch: pytest.MonkeyPatch) -> None:
+    def reason_to_grow(fleet: Fleet, now: float) -> str:
+        return "they are busy" if fleet.demand.busy > 0.5 else ""
+
+    patch.setattr(scaling, "_reason_to_grow", reason_to_grow)
+
+
+def adapt_during_a_rollout(patch: pytest.MonkeyPatch) -> None:
+    def adapt_number(fleet: Fleet, now: float) -> Iterator[Action]:
+        candidate, fleet.candidate = fleet.candidate, None
+        yield from scaling.adapt_number(fleet, now)
+        fleet.candidate = candidate
+
+    replace_rule(patch, scaling.adapt_number, adapt_number)
+
+
+def forget_the_drain_at_a_reload(patch: pytest.MonkeyPatch) -> None:
+    def begin_reload(fleet: Fleet, now: float) -> Iterator[Action]:
+        for order in rollout.begin_reload(fleet, now):
+            fleet.draining = False
+            yield order
+
+    replace_rule(patch, rollout.begin_reload, begin_reload)
+
+
 @pytest.mark.parametrize(
     ("sabotage", "law"),
     [
@@ -296,6 +369,17 @@ def forgive_a_gap_again_and_again(patch: pytest.MonkeyPatch) -> None:
         (retire_the_stuck_at_once, "nobody is drained unless enough others are ready"),
         (keep_the_stuck, "what is sound serves again in bounded time"),
         (forgive_a_gap_again_and_again, "what is sound serves again in bounded time"),
+        (recycle_in_place, "nobody is drained unless enough others are ready"),
+        (recycle_without_measure, "are replaced ever more slowly"),
+        (recycle_the_idle, "without having reached a limit"),
+        (recycle_during_a_rollout, "nobody is worn during a rollout"),
+        (announce_a_recycle_before_its_end, "a recycle"),
+        (read_the_load_for_nothing, "the load is read only if a setting needs it"),
+        (leave_the_bounds, "the adaptive number"),
+        (shrink_at_the_first_calm_reading, "busy a moment ago does not shrink"),
+        (grow_while_somebody_starts, "who is starting is waited for"),
+        (forget_the_drain_at_a_reload, "who is drained is not ready"),
+        (adapt_during_a_rollout, "does not adapt during a rollout"),
     ],
 )
 def test_a_fault_is_caught(sabotage: Sabotage, law: str, monkeypatch: pytest.MonkeyPatch) -> None:

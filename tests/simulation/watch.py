@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,7 @@ class Watch:
         if isinstance(event, events.WorkerExited):
             self._check_replacement(event.number, orders)
         self._check_beliefs()
+        self._check_readings()
         self.record.wanted = supervisor.wanted
 
     def _check_rest(self, orders: Sequence[actions.Action]) -> None:
@@ -86,8 +88,14 @@ class Watch:
         spawned = any(isinstance(order, actions.Spawn) for order in orders)
         require(spawned or ready >= self.world.supervisor.wanted, "who has served is replaced at once")
 
+    def _check_readings(self) -> None:
+        record, supervisor = self.record, self.world.supervisor
+        needed = not record.stopping and self.world.settings[record.current].needs_load
+        require(needed or supervisor.load_due == math.inf, "the load is read only if a setting needs it")
+
     def _check_beliefs(self) -> None:
         supervisor, record = self.world.supervisor, self.record
+        require(not (record.drained and supervisor.ready), "who is drained is not ready")
         require(supervisor.generation == record.current, "the current generation changes with its report")
         believed = supervisor._fleet.upgrade is not None
         require(

@@ -56,7 +56,7 @@ def _check_backoff(world: World, record: Record, spawn: Spawn) -> None:
         require(now >= times[-1] + wait - SOON, "a slot whose starts fail waits longer each time")
     # A canary is not held up by the failures of another code, and is no way around them.
     if generation.passed and record.scaled_at < now - 0.5:
-        staff = [each for each in record.workers.values() if each.present and not each.stuck]
+        staff = [each for each in record.workers.values() if each.present and not each.stuck and not each.worn]
         alive = sum(each.generation == spawn.generation for each in staff)
         waiting = sum(times[-1] > now - 0.5 + SOON for times in recent.values())
         require(alive + waiting < world.supervisor.wanted, "the place of a failed start is left empty for a while")

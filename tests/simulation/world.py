@@ -23,7 +23,7 @@ TOO_MANY_HANDLINGS = 20_000
 class World(Kernel):
     def __init__(self, rng: random.Random, settings: FleetSettings, odds: Odds) -> None:
         super().__init__(rng, settings, odds)
-        self.supervisor = Supervisor(settings)
+        self.supervisor = Supervisor(settings, rng.random)
         self.watch = Watch(self)
         self.asleep_until = -math.inf
         self.exit_code: int | None = None
@@ -65,6 +65,8 @@ class World(Kernel):
                 self.do_next()
             else:
                 self.now = max(self.now, timer)
+                if self.supervisor.load_due <= self.now:
+                    self._deliver(events.LoadRead(self.read_loads(), self.queued))
                 beats = {each.number: each.last_beat(self.now) for each in self.processes.values() if each.alive}
                 late = {
                     each.number: "a handler is late" for each in self.processes.values() if each.alive and each.late
@@ -80,7 +82,8 @@ class World(Kernel):
             return
         if self.exit_code is not None:
             return
-        self.unheard -= not isinstance(event, events.HeartbeatsRead | events.OverdueRead | events.TimePassed)
+        read = events.HeartbeatsRead | events.OverdueRead | events.LoadRead | events.TimePassed
+        self.unheard -= not isinstance(event, read)
         self._handlings += 1
         require(self._handlings <= TOO_MANY_HANDLINGS, "the master comes to rest")
         orders = self.supervisor.handle(event, self.now)

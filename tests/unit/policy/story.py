@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from prefork.policy import actions, events
 from prefork.policy.actions import Action
-from prefork.policy.events import Event
+from prefork.policy.events import Event, WorkerLoad
 from prefork.policy.fleet import FleetSettings, Worker
 from prefork.policy.supervisor import Supervisor
 
@@ -22,7 +22,10 @@ class Story:
 
     def __init__(self, settings: FleetSettings) -> None:
         self.settings = settings
-        self.supervisor = Supervisor(settings)
+        self.supervisor = Supervisor(settings, lambda: 0.5)
+        self.load = WorkerLoad(busy=0.4)  # of each worker, when it is read
+        self.loads: dict[int, WorkerLoad] = {}  # of those that have another one
+        self.queued = 0
         self.now = 100.0
         self.actions: list[Action] = []
 
@@ -43,7 +46,13 @@ class Story:
 
     def look_at_the_clock(self, silent: Collection[int] = ()) -> list[Action]:
         beats = {worker.number: self.now for worker in self.supervisor.workers() if worker.number not in silent}
-        return self.tell(events.HeartbeatsRead(beats), events.TimePassed())
+        loads = {worker.number: self.loads.get(worker.number, self.load) for worker in self.supervisor.workers()}
+        reading = [events.LoadRead(loads, self.queued)] if self.supervisor.load_due <= self.now else []
+        return self.tell(*reading, events.HeartbeatsRead(beats), events.TimePassed())
+
+    def read_load(self) -> list[Action]:
+        """Wait for the next reading of the load, and return what is ordered because of it."""
+        return self.wait(self.supervisor.load_due - self.now)
 
     def start(self) -> None:
         """Bring generation 1 up, with workers 1, 2, 3, …, and let all of them serve for a while."""
