@@ -6,25 +6,40 @@ this program prints what it reads there, and waits for that process.
 
 import json
 import os
+import select
 import socket
 import struct
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from prefork.cli.discovery import ControlPlace, find_places
 from prefork.errors import NoSuchServer, NotDone
 
 PATIENCE = 10.0
+_MOMENT = 0.1
 _MOST_BYTES = 64 * 1024 * 1024  # of one line; a status of the largest fleet with all its requests is far below
 _CREDENTIALS = struct.Struct("=iII")  # struct ucred: pid, uid, gid (unix(7))
+
+
+class Follower(Protocol):
+    """Whoever wants to know what happens until an order is carried out."""
+
+    def hear(self, text: str, counts: Mapping[str, int]) -> None:
+        """Take a decision of the server, with how many workers of which kind there were then."""
+        ...
+
+    def wait(self) -> None:
+        """Take notice that nothing was said for a moment."""
+        ...
 
 
 class Connection:
     """A server that has proved who it is, and has not been asked yet. Use it as a context manager."""
 
     def __init__(self, place: ControlPlace, time_limit: float = PATIENCE) -> None:
-        self._place = place
+        self.place = place
         self._time_limit = time_limit
         self._socket = _connect(place, time_limit)
         self._received = b""
@@ -43,24 +58,24 @@ class Connection:
             f"no server with the pid {pid} (`prefork list` shows them; one with its own --control needs it)"
         )
 
-    def ask(self, request: Mapping[str, object], on_log: Callable[[str], None] | None = None) -> Any:
+    def ask(self, request: Mapping[str, object], follower: Follower | None = None) -> Any:
         """Send the request and return its result; raise NotDone with the server's reason if it was not carried out.
 
-        `on_log` is called with each decision that the server takes meanwhile. Then silence may last, as long as the
-        server answers others; without `on_log` it may not exceed the time limit.
+        The follower hears each decision that the server takes meanwhile. Then silence may last, as long as the server
+        answers others; without a follower it may not exceed the time limit.
         """
         self._send(request)
-        for message in self._messages(patient=on_log is not None):
+        for message in self._messages(follower):
             if "log" in message:
-                if on_log is not None:
-                    on_log(str(message["log"]))
+                if follower is not None:
+                    follower.hear(str(message["log"]), _counts(message.get("workers")))
             elif message.get("ok") is True:
                 return message.get("result")
             else:
                 raise NotDone(str(message.get("error", "the server did not say why")), str(message.get("detail", "")))
         if request["command"] == "stop":
             return None  # it ended before it could say so
-        raise NotDone(f"the server ({self._place}) hung up without an answer; it has ended, or has too many clients")
+        raise NotDone(f"the server ({self.place}) hung up without an answer; it has ended, or has too many clients")
 
     def close(self) -> None:
         self._socket.close()
@@ -79,25 +94,25 @@ class Connection:
         except OSError:
             pass  # it hung up; if it said why, that can still be read
 
-    def _messages(self, *, patient: bool) -> Iterator[Mapping[str, object]]:
-        while (line := self._line(patient)) is not None:
+    def _messages(self, follower: Follower | None) -> Iterator[Mapping[str, object]]:
+        while (line := self._line(follower)) is not None:
             try:
                 message = json.loads(line)
             except ValueError:
                 message = None
             if not isinstance(message, dict):
-                raise NotDone(f"the answer of {self._place} makes no sense; is it another version of prefork?")
+                raise NotDone(f"the answer of {self.place} makes no sense; is it another version of prefork?")
             yield message
 
-    def _line(self, patient: bool) -> bytes | None:
+    def _line(self, follower: Follower | None) -> bytes | None:
         """Read up to the next newline; None at the end of the stream, a broken line included."""
         while b"\n" not in self._received:
+            if not self._wait_for_data(follower):
+                if follower is None or not self._answers_others():
+                    raise NotDone(_silence(self.place, self._time_limit))
+                continue
             try:
                 data = self._socket.recv(1 << 16)
-            except TimeoutError:
-                if not (patient and self._answers_others()):
-                    raise NotDone(_silence(self._place, self._time_limit)) from None
-                continue
             except ConnectionError:
                 return None
             if not data or len(self._received) > _MOST_BYTES:
@@ -106,13 +121,31 @@ class Connection:
         line, _, self._received = self._received.partition(b"\n")
         return line
 
+    def _wait_for_data(self, follower: Follower | None) -> bool:
+        """Wait until something can be read, for the time limit at most; the follower is kept awake meanwhile."""
+        waiting = select.poll()
+        waiting.register(self._socket, select.POLLIN)
+        deadline = time.monotonic() + self._time_limit
+        while (left := deadline - time.monotonic()) > 0:
+            if waiting.poll(1000 * (left if follower is None else min(left, _MOMENT))):
+                return True
+            if follower is not None:
+                follower.wait()
+        return False
+
     def _answers_others(self) -> bool:
         try:
-            with Connection(self._place, self._time_limit) as other:
+            with Connection(self.place, self._time_limit) as other:
                 other.ask({"command": "status"})
         except (NotDone, NoSuchServer):
             return False
         return True
+
+
+def _counts(workers: object) -> dict[str, int]:
+    if not isinstance(workers, dict):
+        return {}
+    return {str(name): number for name, number in workers.items() if isinstance(number, int)}
 
 
 def is_believable(place: ControlPlace, pid: int, uid: int, own_uid: int) -> bool:

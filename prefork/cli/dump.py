@@ -17,7 +17,7 @@ def dump_command(choice: Choice, slot: int | None, as_json: bool) -> int:
     Works also while a handler holds the interpreter. The stacks are in the log, too. Serving goes on.
     """
     with choice.connect() as connection:
-        result = connection.ask({"command": "dump", "slot": slot}, on_log=lambda _: None)
+        result = connection.ask({"command": "dump", "slot": slot})
     if as_json:
         say_json(result)
         return 0

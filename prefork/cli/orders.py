@@ -9,7 +9,9 @@ import click
 
 from prefork.cli.choice import Choice
 from prefork.cli.client import PATIENCE, Connection
-from prefork.cli.output import complain, remark, say, say_json
+from prefork.cli.completion import complete_slots
+from prefork.cli.output import complain, say, say_json
+from prefork.cli.progress import Progress
 from prefork.cli.server_options import server_options
 from prefork.errors import NotDone, UsageError
 
@@ -23,7 +25,7 @@ def reload_command(choice: Choice, as_json: bool) -> int:
     printed and the exit status is 1.
     """
     with choice.connect() as connection:
-        done, result = _order(connection, {"command": "reload"}, as_json)
+        done, result = _order(connection, {"command": "reload"}, as_json, "reloading")
     if done and not as_json:
         say(f"reloaded: generation {result.get('generation', '?')} serves" if isinstance(result, dict) else "reloaded")
     return 0 if done else 1
@@ -41,9 +43,53 @@ def scale_command(choice: Choice, workers: str, as_json: bool) -> int:
         raise UsageError(f"N must be a number of workers, or a change such as +1 or -1, not {workers!r}")
     kind = "change" if workers[0] in "+-" else "workers"
     with choice.connect() as connection:
-        done, _ = _order(connection, {"command": "scale", kind: int(workers)}, as_json)
+        done, _ = _order(connection, {"command": "scale", kind: int(workers)}, as_json, "scaling")
     if done and not as_json:
         say(f"scaled to {workers}" if kind == "workers" else f"scaled by {workers}")
+    return 0 if done else 1
+
+
+@click.command("recycle", short_help="Replace the workers, one after another.")
+@click.argument("slot", metavar="[SLOT]", required=False, type=click.IntRange(min=0), shell_complete=complete_slots)
+@server_options
+def recycle_command(choice: Choice, slot: int | None, as_json: bool) -> int:
+    """Replace every worker, or the one in SLOT, by a new one with the same code.
+
+    Each replacement serves before the old worker is drained. Returns when none of the old workers accepts any more.
+    """
+    with choice.connect() as connection:
+        request: dict[str, object] = {"command": "recycle"}
+        if slot is not None:
+            request["slot"] = slot
+        done, result = _order(connection, request, as_json, "recycling")
+    if done and not as_json:
+        say(f"recycled: {result.get('reason', '')}" if isinstance(result, dict) else "recycled")
+    return 0 if done else 1
+
+
+@click.command("drain", short_help="Announce a server as not ready, while it serves on.")
+@server_options
+def drain_command(choice: Choice, as_json: bool) -> int:
+    """Have the server announced as not ready, so that a load balancer sends nobody new. It serves on.
+
+    This lasts until `prefork undrain`, across reloads.
+    """
+    with choice.connect() as connection:
+        done, _ = _order(connection, {"command": "drain"}, as_json, "draining")
+    if done and not as_json:
+        say("drained: announced as not ready, serving on")
+    return 0 if done else 1
+
+
+@click.command("undrain", short_help="Announce a drained server as ready again.")
+@server_options
+def undrain_command(choice: Choice, as_json: bool) -> int:
+    """End what `prefork drain` began."""
+    with choice.connect() as connection:
+        done, result = _order(connection, {"command": "undrain"}, as_json, "undraining")
+    if done and not as_json:
+        ready = isinstance(result, dict) and result.get("ready") is True
+        say("undrained: ready" if ready else "undrained: not ready for another reason, see `prefork status`")
     return 0 if done else 1
 
 
@@ -58,7 +104,7 @@ def stop_command(choice: Choice, quick: bool, as_json: bool) -> int:
     with choice.connect() as connection:
         process = _open_process(connection.pid)
         try:
-            done, _ = _order(connection, {"command": "stop", "quick": quick}, as_json)
+            done, _ = _order(connection, {"command": "stop", "quick": quick}, as_json, "stopping")
             if done:
                 _wait_for_end(process, connection.pid)
         finally:
@@ -78,7 +124,7 @@ def upgrade_command(choice: Choice, as_json: bool) -> int:
     until then. If the new one does not get ready, nothing changes, the reason is printed and the exit status is 1.
     """
     with choice.connect() as connection:
-        done, result = _order(connection, {"command": "upgrade"}, as_json)
+        done, result = _order(connection, {"command": "upgrade"}, as_json, "upgrading")
     if done and not as_json:
         say(f"upgraded: process {result.get('pid', '?')} serves" if isinstance(result, dict) else "upgraded")
     return 0 if done else 1
@@ -89,14 +135,15 @@ def upgrade_command(choice: Choice, as_json: bool) -> int:
 def reopen_command(choice: Choice, as_json: bool) -> int:
     """Open the log file anew in the master and all workers, after it was renamed."""
     with choice.connect() as connection:
-        done, _ = _order(connection, {"command": "reopen"}, as_json)
+        done, _ = _order(connection, {"command": "reopen"}, as_json, "reopening")
     return 0 if done else 1
 
 
-def _order(connection: Connection, request: dict[str, object], as_json: bool) -> tuple[bool, Any]:
+def _order(connection: Connection, request: dict[str, object], as_json: bool, doing: str) -> tuple[bool, Any]:
     """Follow an order to its end; print the failure, and with --json the outcome in both cases."""
     try:
-        result = connection.ask(request, on_log=remark)
+        with Progress(doing) as progress:
+            result = connection.ask(request, progress)
     except NotDone as error:
         complain(error)
         if as_json:

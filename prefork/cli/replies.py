@@ -40,6 +40,7 @@ class WorkerReply(msgspec.Struct):
     generation: int = 0
     pid: int | None = None
     state: str = ""
+    recycling: str = ""
     age: float = 0.0
     beat_age: float | None = None
     threads: int = 0
@@ -88,6 +89,13 @@ class DumpReply(msgspec.Struct):
     workers: list[StacksReply] = []
 
 
+class DecisionReply(msgspec.Struct):
+    """Something that the master decided, and why."""
+
+    what: str = ""
+    why: str = ""
+
+
 class StatusReply(msgspec.Struct):
     """The whole status."""
 
@@ -98,6 +106,7 @@ class StatusReply(msgspec.Struct):
     target: str = ""
     state: str = ""
     ready: bool = False
+    draining: bool = False
     uptime: float = 0.0
     generation: int = 0
     candidate: int | None = None
@@ -108,6 +117,7 @@ class StatusReply(msgspec.Struct):
     totals: dict[str, int] = {}
     last_reload: ReloadReply | None = None
     deaths: list[DeathReply] = []
+    decisions: list[DecisionReply] = []
 
 
 def read_status(result: Any) -> StatusReply:

@@ -51,11 +51,13 @@ def list_command(as_json: bool) -> int:
 def render_status(status: StatusReply) -> list[str]:
     """Write the status as lines."""
     state = status.state if status.ready or status.state != "serving" else "serving, not ready"
+    if status.draining and status.state != "stopping":
+        state = f"{status.state}, drained (not ready)"
     if status.candidate is not None:
         state += f" to generation {status.candidate}"
     made_by = f"prefork {status.version}, Python {status.python}"
     lines = [
-        f"{status.name}: {state}   pid {status.pid}   generation {status.generation}   up {_span(status.uptime)}",
+        f"{status.name}: {state}   pid {status.pid}   generation {status.generation}   up {span(status.uptime)}",
         f"target    {status.target}   ({made_by})",
     ]
     for label, listener in zip(["listens"] + [""] * len(status.listeners), status.listeners, strict=False):
@@ -93,7 +95,7 @@ def _request_table(status: StatusReply) -> list[str]:
     if not serving:
         return []
     longest = sorted(serving, key=lambda each: -each[0].seconds)[:_MOST_REQUESTS]
-    rows = [[str(slot), _span(one.seconds), one.peer, one.tag] for one, slot in longest]
+    rows = [[str(slot), span(one.seconds), one.peer, one.tag] for one, slot in longest]
     more = [f"and {len(serving) - len(longest)} more"] if len(serving) > len(longest) else []
     return ["", *table([["WORKER", "SERVING", "PEER", "TAG"], *rows], ">><<"), *more]
 
@@ -104,7 +106,7 @@ def _death_table(status: StatusReply) -> list[str]:
         return []
     latest = list(reversed(status.deaths))[:_MOST_DEATHS]
     rows = [
-        [str(one.slot), str(one.generation), _span(one.ago), str(len(one.requests)), _cut(one.how)] for one in latest
+        [str(one.slot), str(one.generation), span(one.ago), str(len(one.requests)), _cut(one.how)] for one in latest
     ]
     return ["", *table([["DIED", "GEN", "AGO", "LOST", "HOW"], *rows], ">>>><")]
 
@@ -119,12 +121,12 @@ def _worker_row(worker: WorkerReply) -> list[str]:
         str(worker.slot),
         str(worker.generation),
         "" if worker.pid is None else str(worker.pid),
-        f"silent {_span(worker.beat_age or 0)}" if silent else worker.state,
-        _span(worker.age),
+        f"silent {span(worker.beat_age or 0)}" if silent else worker.state,
+        span(worker.age),
         f"{worker.threads_busy}/{worker.threads}",
-        _count(worker.open),
-        _count(worker.accepted),
-        _count(worker.failed),
+        count(worker.open),
+        count(worker.accepted),
+        count(worker.failed),
         "" if worker.rss is None else f"{worker.rss / 1024 / 1024:.0f}M",
     ]
 
@@ -138,16 +140,16 @@ def _certificate(certificate: CertificateReply) -> str:
 def _totals(totals: dict[str, int]) -> str:
     order = ("accepted", "failed", "refused", "restarts", "reloads", "reloads_failed")
     told = [name for name in order if name in totals and (totals[name] or name != "refused")]
-    return ", ".join(f"{name.replace('_', ' ')} {_count(totals[name])}" for name in told)
+    return ", ".join(f"{name.replace('_', ' ')} {count(totals[name])}" for name in told)
 
 
 def _reload(reload: ReloadReply) -> str:
     outcome = f"generation {reload.generation} " + ("serves" if reload.ok else "was given up")
     reason = f": {reload.reason}" if reload.reason and not reload.ok else ""
-    return f"{outcome}, {_span(reload.ago)} ago{reason}"
+    return f"{outcome}, {span(reload.ago)} ago{reason}"
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
     """Two units are enough: 42s, 3m12s, 5h07m, 12d03h."""
     whole = max(0, int(seconds))
     if whole < 60:
@@ -159,7 +161,7 @@ def _span(seconds: float) -> str:
     return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
 
 
-def _count(number: int) -> str:
+def count(number: int) -> str:
     if number < 1_000_000:
         return str(number)
     return f"{number / 1e6:.1f}M" if number < 1_000_000_000 else f"{number / 1e9:.1f}G"

@@ -20,6 +20,7 @@ def find_contradictions(settings: Settings) -> Iterator[Finding]:
     yield from _check_addresses(settings)
     yield from _check_tls(settings)
     yield from _check_proxies(settings)
+    yield from _check_workers(settings)
     if settings.reload and not _installed("watchfiles"):
         yield "reload", "needs the package watchfiles", "pip install 'prefork[reload]'"
 
@@ -44,6 +45,17 @@ def _check_places(settings: Settings) -> Iterator[Finding]:
             f"{settings.control} is longer than the {MOST_PATH_BYTES} bytes of a socket",
             "use a shorter path",
         )
+
+
+def _check_workers(settings: Settings) -> Iterator[Finding]:
+    workers = settings.workers
+    least, most = settings.min_workers or workers, settings.max_workers or workers
+    if settings.min_workers and settings.max_workers and least > most:
+        yield "min_workers", f"must not be above max_workers, as {least} is above {most}", "raise max_workers"
+    elif not least <= workers <= most:
+        yield "workers", f"must be from {least} to {most} (min_workers to max_workers), not {workers}", ""
+    if settings.max_requests_jitter and not settings.max_requests:
+        yield "max_requests_jitter", "does nothing without max_requests", "set max_requests too"
 
 
 def _check_addresses(settings: Settings) -> Iterator[Finding]:

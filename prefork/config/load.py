@@ -149,6 +149,8 @@ def _complete(settings: Settings, origins: Mapping[str, str], document: Document
         "bind": tuple(_placed(address, chdir) for address in settings.bind),
         "name": settings.name or settings.target.partition(":")[0].rpartition(".")[2],
     }
+    if origins["workers"] == DEFAULT:
+        changes["workers"] = _within_bounds(settings)
     if document is not None:
         changes["config"] = os.path.abspath(document.path)
     if settings.log_file != "-":
@@ -164,6 +166,12 @@ def _complete(settings: Settings, origins: Mapping[str, str], document: Document
     if settings.control not in ("auto", "off"):
         changes["control"] = os.path.join(chdir, settings.control)
     return msgspec.structs.replace(settings, **changes)
+
+
+def _within_bounds(settings: Settings) -> int:
+    """The number of workers that nobody chose gives way to the bounds that somebody did choose."""
+    workers = max(settings.workers, settings.min_workers)
+    return min(workers, settings.max_workers) if settings.max_workers else workers
 
 
 def _placed(address: BindAddress, chdir: str) -> BindAddress:

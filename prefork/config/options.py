@@ -67,7 +67,9 @@ class DeclaredOption:
     def metavar(self) -> str:
         if self.about.metavar:
             return self.about.metavar
-        return "|".join((*self.words, *{int: ["N"], float: ["TIME"]}.get(self.type, []))) or "TEXT"
+        return (
+            "|".join((*self.words, *{int: ["N"], float: ["TIME"], values.Size: ["SIZE"]}.get(self.type, []))) or "TEXT"
+        )
 
     @property
     def default_text(self) -> str:
@@ -95,6 +97,7 @@ class DeclaredOption:
             bool: values.read_switch,
             int: values.read_number,
             float: values.read_duration,
+            values.Size: values.read_size,
         }
         return readers.get(self.type, self.about.read)(_as_text(raw))
 
@@ -122,6 +125,8 @@ def show(value: object) -> str:
             return "true" if value else "false"
         case float():
             return values.show_duration(value)
+        case values.Size():
+            return values.show_size(value)
         case tuple():
             return " ".join(str(item) for item in value)
         case Mapping():

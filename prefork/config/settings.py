@@ -14,6 +14,7 @@ from msgspec import Meta
 from prefork.address import BindAddress
 from prefork.config.cpus import usable_cpus
 from prefork.config.values import (
+    Size,
     read_bind,
     read_group,
     read_name,
@@ -191,6 +192,37 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     handler_timeout: Annotated[
         Seconds,
         Option("Workers", "A handler that serves one connection for longer is cut off; 0 is for ever."),
+    ] = 0.0
+
+    min_workers: Annotated[
+        int,
+        Meta(ge=0, le=MOST_WORKERS),
+        Option("Workers", "Let the number of workers fall to this when there is little to do; 0 is workers."),
+    ] = 0
+    max_workers: Annotated[
+        int,
+        Meta(ge=0, le=MOST_WORKERS),
+        Option("Workers", "Let the number of workers rise to this when they are busy; 0 is workers."),
+    ] = 0
+    max_requests: Annotated[
+        int,
+        Meta(ge=0, le=10**15),
+        Option("Workers", "Replace a worker when it has served so many connections or datagrams; 0 is never."),
+    ] = 0
+    max_requests_jitter: Annotated[
+        int,
+        Meta(ge=0, le=10**15),
+        Option("Workers", "Add up to this to max_requests, drawn anew for each worker."),
+    ] = 0
+    max_rss: Annotated[
+        Size,
+        Meta(ge=0),
+        Option("Workers", "Replace a worker whose resident memory stays above this, such as 256M; 0 is never."),
+    ] = Size(0)
+    max_age: Annotated[
+        float,
+        Meta(ge=0, le=52 * _WEEK),
+        Option("Workers", "Replace a worker when it has served for this time; 0 is never."),
     ] = 0.0
 
     config: Annotated[

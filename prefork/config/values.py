@@ -16,9 +16,15 @@ from prefork.errors import nearest_name
 _UNITS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+\.?\d*|\.\d+)\s*(ms|s|m|h|d|)", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_SIZES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_SIZE = re.compile(r"(\d+\.?\d*|\.\d+)\s*([KMGT]?)(?:i?B)?", re.ASCII | re.IGNORECASE)
 _SWITCHES = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _HIGHEST_ID = 2**32 - 2  # the next one means "leave as it is" to the kernel
 _OURS = ("PREFORK_WORKER_SLOT", "PREFORK_GENERATION")
+
+
+class Size(int):
+    """A number of bytes."""
 
 
 def read_switch(raw: object) -> bool:
@@ -44,6 +50,15 @@ def read_duration(raw: object) -> float:
     if isinstance(raw, str) and (match := _DURATION.fullmatch(raw.strip())):
         return float(match[1]) * _UNITS[match[2]]
     raise ValueError(f"must be a time such as 30, 0.5, 500ms or 2m, not {raw!r}")
+
+
+def read_size(raw: object) -> Size:
+    """Read 1048576, "256M", "1.5 GiB" or "512kB" as bytes; the units are powers of 1024."""
+    if isinstance(raw, int) and not isinstance(raw, bool):
+        return Size(raw)
+    if isinstance(raw, str) and (match := _SIZE.fullmatch(raw.strip())):
+        return Size(float(match[1]) * _SIZES[match[2].upper()])
+    raise ValueError(f"must be a size such as 256M, 1G or a number of bytes, not {raw!r}")
 
 
 def read_text(raw: object) -> str:
@@ -171,3 +186,10 @@ def read_attribute(raw: object) -> tuple[str, str]:
 
 def show_duration(seconds: float) -> str:
     return f"{seconds:.3f}".rstrip("0").rstrip(".") + "s"
+
+
+def show_size(size: int) -> str:
+    for unit, factor in reversed(_SIZES.items()):
+        if unit and size >= factor and size % factor == 0:
+            return f"{size // factor}{unit}"
+    return str(int(size))

@@ -104,9 +104,9 @@ class Client:
             return ()
         return self._server.desk.take_request(self, request)
 
-    def tell(self, text: str) -> None:
-        """Send a line of the log."""
-        self._send({"log": text})
+    def tell(self, text: str, workers: Mapping[str, int]) -> None:
+        """Send a line of the log, with the number of workers in each state."""
+        self._send({"log": text, "workers": workers})
 
     def answer(self, result: object = None) -> None:
         """Say that what was asked for is done, and hang up."""

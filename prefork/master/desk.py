@@ -25,11 +25,15 @@ class Desk:
         where: str,
         sources: Sources,
         describe: Callable[[], dict[str, object]],
+        describe_health: Callable[[], dict[str, object]],
+        count_workers: Callable[[], dict[str, int]],
         reopen_logs: Callable[[], None],
         processes: Processes,
         passed: PassedListener | None = None,
     ) -> None:
+        self._count_workers = count_workers
         self._describe = describe
+        self._describe_health = describe_health
         self._reopen_logs = reopen_logs
         self._processes = processes
         self._control = ControlServer(where, sources, self, passed) if where != "off" else None
@@ -47,6 +51,14 @@ class Desk:
                 self._dump(client, slot, origin)
             case Request("follow"):
                 client.following = "follow"
+            case Request("health"):
+                client.answer(self._describe_health())
+            case _:
+                return self._take_order(client, request, origin)
+        return ()
+
+    def _take_order(self, client: Client, request: Request, origin: str) -> Iterable[Event]:
+        match request:
             case Request("reload"):
                 client.following = "reload"
                 return [events.ReloadRequested(origin)]
@@ -56,6 +68,15 @@ class Desk:
             case Request("upgrade"):
                 client.following = "upgrade"
                 return [events.UpgradeRequested(origin)]
+            case Request("drain"):
+                client.following = "drain"
+                return [events.DrainRequested(origin)]
+            case Request("undrain"):
+                client.following = "undrain"
+                return [events.UndrainRequested(origin)]
+            case Request("recycle", slot=slot):
+                client.following = "recycle"
+                return [events.RecycleRequested(slot, origin)]
             case Request("scale", workers=int(workers)):
                 client.following = "scale"
                 return [events.ScaleRequested(workers, origin)]
@@ -87,9 +108,11 @@ class Desk:
             self._processes.stacks.ask(worker, f"{origin} asked for them", take)
 
     def tell(self, text: str) -> None:
-        """Show a line of the log to everybody who follows."""
-        for client in self._followers():
-            client.tell(text)
+        """Show a line of the log to everybody who follows, with the numbers of the moment."""
+        if followers := self._followers():
+            workers = self._count_workers()
+            for client in followers:
+                client.tell(text, workers)
 
     def note(self, action: Action) -> None:
         """Answer those who waited for what this action says. A superseded reload gets the verdict on its successor."""
@@ -102,6 +125,14 @@ class Desk:
                 self._fail("scale", reason)
             case actions.Report("upgrade failed" | "upgrade refused", reason=reason, detail=detail):
                 self._fail("upgrade", reason, detail)
+            case actions.Report("drain announced"):
+                self._answer("drain", self._describe_health())
+            case actions.Report("drain ended"):
+                self._answer("undrain", self._describe_health())
+            case actions.Report("recycle complete", reason=reason):
+                self._answer("recycle", {"reason": reason})
+            case actions.Report("recycle refused", reason=reason):
+                self._fail("recycle", reason)
             case actions.Exit():
                 self._answer("stop")
 

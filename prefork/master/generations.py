@@ -56,6 +56,12 @@ class Generation:
             kill_timeout=settings.kill_timeout,
             canary_time=0.0 if settings.reload else settings.canary_time,
             preload=settings.preload,
+            max_requests=settings.max_requests,
+            max_requests_jitter=settings.max_requests_jitter,
+            max_rss=settings.max_rss,
+            max_age=settings.max_age,
+            min_workers=settings.min_workers,
+            max_workers=settings.max_workers,
         )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import platform
+import random
 import sys
 import time
 from collections import deque
@@ -25,6 +26,7 @@ from prefork.master import status, wording
 from prefork.master.announcer import Announcer
 from prefork.master.desk import Desk
 from prefork.master.generations import Generations
+from prefork.master.load import LoadReader
 from prefork.master.perform import Performer
 from prefork.master.sources import SignalSource, Source, Sources
 from prefork.master.upgrade import Predecessor, Successor
@@ -103,6 +105,7 @@ class Master(BaseServer):
         self._announcer = Announcer(manager, self._sources)
         self._generations = Generations(Store.passed(inherited), Store(inherited, manager.store_size))
         self._processes = Processes(self._sources, self._generations.ledger)
+        self._load = LoadReader()
         self._predecessor = predecessor  # until it has been told how its upgrade ended
         self._pidfile: Pidfile | None = None
         self._successor = Successor(self._sources, self._processes, self._note_taken_over)
@@ -112,7 +115,7 @@ class Master(BaseServer):
             if predecessor is None:
                 self._write_pidfile(settings.pidfile)
                 self._speak_for_the_service()
-            self._supervisor = Supervisor(first.fleet_settings())
+            self._supervisor = Supervisor(first.fleet_settings(), random.Random().random)
             self._performer = Performer(
                 loaded,
                 self._supervisor,
@@ -123,7 +126,14 @@ class Master(BaseServer):
             )
             passed = predecessor.estate.control if predecessor else None
             self._desk = Desk(
-                settings.control, self._sources, self._describe, self._reopen_logs, self._processes, passed
+                settings.control,
+                self._sources,
+                self._describe,
+                lambda: status.describe_health(self._supervisor),
+                lambda: status.count_workers(self._supervisor),
+                self._reopen_logs,
+                self._processes,
+                passed,
             )
             if predecessor is not None:
                 predecessor.estate.close_listeners()
@@ -178,6 +188,8 @@ class Master(BaseServer):
         self._processes.stacks.take_late(now)
         if min(self._supervisor.deadline(), self._announcer.deadline()) <= now:
             self._hear_everybody()
+            if self._supervisor.load_due <= now:
+                self._tell_supervisor([self._read_load(now)])
             beats = events.HeartbeatsRead(self._processes.beats())
             overdue = events.OverdueRead(self._processes.overdue_handlers(self._generations.handler_timeouts(), now))
             self._tell_supervisor([beats, overdue, events.TimePassed()])
@@ -186,6 +198,10 @@ class Master(BaseServer):
         self._desk.drop_late(now)
         if self._watcher is not None:
             self._watcher.start_if_due(now)
+
+    def _read_load(self, now: float) -> Event:
+        settings = self._generations.get(self._supervisor.generation).fleet_settings()
+        return self._load.read(settings, self._processes.living(), self._generations.listeners(), now)
 
     def _hear_everybody(self) -> None:
         """Hear what has been said already: nobody is late whose word or beat only waits for us to read it."""
@@ -226,7 +242,7 @@ class Master(BaseServer):
             if isinstance(event, events.WorkerStoppedAccepting | events.WorkerExited):
                 self._performer.close_served_listeners()
         accepting = sum(one.accepting for one in self._supervisor.workers())
-        if self._supervisor.ready and accepting == self._supervisor.wanted:
+        if self._supervisor.state in ("serving", "reloading") and accepting == self._supervisor.wanted:
             self._desk.note_scale(accepting)
 
     def _carry_out(self, action: Action) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from prefork import __version__
@@ -38,6 +39,7 @@ def describe(
         "target": current.settings.target,
         "state": supervisor.state,
         "ready": supervisor.ready,
+        "draining": supervisor.draining,
         "uptime": now - started,
         "generation": supervisor.generation,
         "candidate": supervisor.candidate,
@@ -61,6 +63,22 @@ def describe(
     }
 
 
+def describe_health(supervisor: Supervisor) -> dict[str, object]:
+    """Return what a probe wants to know."""
+    return {
+        "state": supervisor.state,
+        "started": supervisor.state != "starting",
+        "ready": supervisor.ready,
+        "draining": supervisor.draining,
+    }
+
+
+def count_workers(supervisor: Supervisor) -> dict[str, int]:
+    """Return how many workers are in each state, and how many are wanted."""
+    counts = Counter(str(worker.state) for worker in supervisor.workers())
+    return {"wanted": supervisor.wanted, **counts}
+
+
 def _describe_counts(counts: Counts) -> dict[str, int]:
     return {
         "accepted": counts.accepted,
@@ -79,6 +97,7 @@ def _describe_worker(
         "pid": process.pid if process else None,
         "state": str(believed.state),
         "accepting": believed.accepting,
+        "recycling": believed.worn,
         "age": now - believed.spawned_at,
     }
     if process is None:

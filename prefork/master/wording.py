@@ -20,6 +20,7 @@ _NOTABLE = (
     "reload refused",
     "scaling refused",
     "upgrade refused",
+    "recycle refused",
     "worker lost",
     "worker gone",
     "worker stuck",

@@ -24,3 +24,14 @@ def own_resident_bytes() -> int:
             return int(file.read(100).split()[1]) * _PAGE_BYTES
     except (OSError, IndexError, ValueError):
         return 0
+
+
+def cpu_seconds(pid: int) -> float | None:
+    """Return the processor time that a process has used, or None where it cannot be read."""
+    import psutil
+
+    try:
+        used = psutil.Process(pid).cpu_times()
+    except (psutil.Error, OSError):
+        return None
+    return float(used.user + used.system)

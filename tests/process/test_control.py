@@ -1,8 +1,10 @@
 """The control commands, as an operator types them, and what clients of the control socket may do to a server."""
 
 import ctypes
+import errno
 import json
 import os
+import pty
 import re
 import signal
 import socket
@@ -98,6 +100,36 @@ def test_reload_follows_until_the_new_code_serves(serve: Serve, project: Path) -
         assert (done.returncode, done.stdout) == (0, "reloaded: generation 2 serves\n")
         assert "draining worker" in done.stderr
         assert ask_once(server.address, "version") == "2"
+
+
+def test_on_a_terminal_a_reload_shows_one_line_that_changes(serve: Serve) -> None:
+    with serve(workers=2) as server:
+        terminal, theirs = pty.openpty()
+        words = [sys.executable, "-m", "prefork", "reload", "--pid", str(server.pid)]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=theirs, text=True) as reloading:
+            os.close(theirs)
+            shown = read_terminal(terminal)
+            assert reloading.stdout is not None
+            result = reloading.stdout.read()
+
+        lines = shown.split("\r")
+        assert result == "reloaded: generation 2 serves\n"
+        assert "\n" not in shown
+        assert any(re.match(r"reloading \ds \| 2 of 2 serve, 1 starting \| starting worker: ", line) for line in lines)
+        assert lines[-1] == "\x1b[K"
+
+
+def read_terminal(descriptor: int) -> str:
+    """Return what was written to a terminal until its last user hung up."""
+    shown = b""
+    with os.fdopen(descriptor, "rb", buffering=0) as terminal:
+        try:
+            while data := terminal.read(4096):
+                shown += data
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+    return shown.decode()
 
 
 def test_a_reload_that_is_given_up_shows_the_traceback(serve: Serve, project: Path) -> None:

@@ -98,11 +98,8 @@ class Record:
                 self._hear_worker(event, now)
             case events.WorkerStuck(number) if number in self.workers:
                 self._hear_stuck(self.workers[number])
-            case events.MoldReady(number) if number in self.generations:
-                self.generations[number].mold_ready = not self.generations[number].released
-            case events.MoldExited(number) | events.MoldFailed(number) if number in self.generations:
-                self.generations[number].mold_ready = False
-                self.generations[number].doomed = True
+            case events.MoldReady(number) | events.MoldExited(number) | events.MoldFailed(number):
+                self._hear_mold(event, self.generations.get(number))
             case events.ScaleRequested() | events.ScaleChanged():
                 self._hear_scaling(event, now)
             case events.SuccessorReady() if self.successor == "starting" and not self.stopping:
@@ -111,6 +108,14 @@ class Record:
             case events.StopRequested(quick):
                 self.urgency += quick or (self.stopping and self.urgency == 0)
                 self.stop_asked_at = min(self.stop_asked_at, now)
+
+    def _hear_mold(self, event: events.GenerationEvent, generation: KnownGeneration | None) -> None:
+        if generation is None:
+            return
+        if isinstance(event, events.MoldReady):
+            generation.mold_ready = not generation.released
+        else:
+            generation.mold_ready, generation.doomed = False, True
 
     def _hear_load(self, reading: events.LoadRead) -> None:
         self.queues = [self.queues[-1], reading.queued]

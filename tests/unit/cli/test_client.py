@@ -14,6 +14,18 @@ from tests.support.control import HANG_UP, SILENCE, AfterRequest, Answer, FakeCo
 STATUS: dict[str, list[Answer]] = {"status": [{"ok": True, "result": {"name": "app"}}]}
 
 
+class Listener:
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, Mapping[str, int]]] = []
+        self.waited = 0
+
+    def hear(self, text: str, counts: Mapping[str, int]) -> None:
+        self.heard.append((text, counts))
+
+    def wait(self) -> None:
+        self.waited += 1
+
+
 def ask(answers: Mapping[str, Sequence[Answer]], command: str, time_limit: float = 10.0) -> object:
     with FakeControlServer(answers) as server, Connection(server.place, time_limit) as connection:
         return connection.ask({"command": command})
@@ -32,12 +44,17 @@ def test_the_request_is_one_line_of_json() -> None:
 
 
 def test_log_lines_arrive_before_the_result() -> None:
-    lines: list[str] = []
-    answers: list[Answer] = [{"log": "one"}, {"log": "two"}, {"ok": True, "result": {"generation": 3}}]
+    listener = Listener()
+    answers: list[Answer] = [
+        {"log": "one"},
+        {"log": "two", "workers": {"wanted": 3}},
+        {"ok": True, "result": {"generation": 3}},
+    ]
     with FakeControlServer({"reload": answers}) as server, Connection(server.place) as connection:
-        result = connection.ask({"command": "reload"}, on_log=lines.append)
+        result = connection.ask({"command": "reload"}, listener)
 
-    assert (lines, result) == (["one", "two"], {"generation": 3})
+    assert result == {"generation": 3}
+    assert listener.heard == [("one", {}), ("two", {"wanted": 3})]
 
 
 def test_a_refusal_has_the_reason_and_the_detail() -> None:
@@ -70,7 +87,7 @@ def test_a_silent_server_is_given_up() -> None:
 def test_a_silent_order_is_given_up_if_nobody_else_gets_an_answer() -> None:
     with FakeControlServer({"reload": [SILENCE], "status": [SILENCE]}) as server:
         with Connection(server.place, 0.05) as connection, pytest.raises(NotDone, match="no answer"):
-            connection.ask({"command": "reload"}, on_log=print)
+            connection.ask({"command": "reload"}, Listener())
 
 
 def test_a_silent_order_goes_on_while_others_get_an_answer() -> None:
@@ -79,9 +96,11 @@ def test_a_silent_order_goes_on_while_others_get_an_answer() -> None:
         **STATUS,
     }
     with FakeControlServer(answers) as server, Connection(server.place, 0.2) as connection:
-        result = connection.ask({"command": "reload"}, on_log=print)
+        listener = Listener()
+        result = connection.ask({"command": "reload"}, listener)
 
         assert result == 7
+        assert listener.waited > 0
         assert {"command": "status"} in server.requests
 
 

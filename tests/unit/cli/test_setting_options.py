@@ -48,7 +48,7 @@ def test_only_what_was_typed_counts() -> None:
         (["run", "--preload"], "a", ["auto", "always"]),
         (["run", "--workers"], "", ["auto"]),
         (["run"], "--drain", ["--drain-delay", "--drain-timeout"]),
-        ([], "re", ["reload", "reopen"]),
+        ([], "re", ["reload", "recycle", "reopen"]),
     ],
 )
 def test_a_shell_can_complete(words: list[str], incomplete: str, completions: list[str]) -> None:

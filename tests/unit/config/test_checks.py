@@ -78,3 +78,33 @@ def test_a_listener_may_differ_from_the_others(bind: str, tls: bool, proxy: bool
     address = parse_bind(bind)
 
     assert (settings.speaks_tls(address), settings.demands_proxy_header(address)) == (tls, proxy)
+
+
+@pytest.mark.parametrize(
+    ("settings", "finding"),
+    [
+        (
+            Settings(workers=4, min_workers=5, max_workers=3),
+            ("min_workers", "must not be above max_workers, as 5 is above 3", "raise max_workers"),
+        ),
+        (
+            Settings(workers=9, min_workers=2, max_workers=8),
+            ("workers", "must be from 2 to 8 (min_workers to max_workers), not 9", ""),
+        ),
+        (
+            Settings(workers=1, min_workers=2),
+            ("workers", "must be from 2 to 1 (min_workers to max_workers), not 1", ""),
+        ),
+        (
+            Settings(max_requests_jitter=10),
+            ("max_requests_jitter", "does nothing without max_requests", "set max_requests too"),
+        ),
+    ],
+)
+def test_numbers_that_do_not_go_together(settings: Settings, finding: tuple[str, str, str]) -> None:
+    assert list(find_contradictions(settings)) == [finding]
+
+
+@pytest.mark.parametrize(("least", "most"), [(0, 0), (2, 0), (0, 8), (4, 4)])
+def test_numbers_that_go_together(least: int, most: int) -> None:
+    assert list(find_contradictions(Settings(workers=4, min_workers=least, max_workers=most))) == []

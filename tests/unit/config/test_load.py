@@ -55,6 +55,22 @@ def test_without_anything_the_defaults_apply(place: Place) -> None:
     assert list(loaded.warnings) == []
 
 
+@pytest.mark.parametrize(
+    ("flags", "workers"),
+    [({"min_workers": "900"}, 900), ({"max_workers": "1"}, 1), ({"min_workers": "900", "max_workers": "1000"}, 900)],
+)
+def test_a_number_of_workers_that_nobody_gave_keeps_to_the_bounds(
+    place: Place, flags: dict[str, str], workers: int
+) -> None:
+    assert place.load(flags).settings.workers == workers
+
+
+def test_a_number_of_workers_outside_the_bounds_is_an_error(place: Place) -> None:
+    assert place.problems({"workers": "9", "min_workers": "2", "max_workers": "4"}) == [
+        "--workers: must be from 2 to 4 (min_workers to max_workers), not 9"
+    ]
+
+
 def test_a_flag_wins_over_the_environment_and_that_over_the_file(place: Place) -> None:
     place.write("workers = 1\nthreads = 1\nsurge = 1\n")
     loaded = place.load({"workers": "3"}, {"PREFORK_WORKERS": "2", "PREFORK_THREADS": "2"})

@@ -28,6 +28,35 @@ def test_a_duration_is_shown_with_its_unit(seconds: float, text: str) -> None:
     assert values.show_duration(seconds) == text
 
 
+@pytest.mark.parametrize(
+    ("raw", "size"),
+    [
+        (4096, 4096),
+        ("4096", 4096),
+        ("256M", 2**28),
+        ("1.5G", 3 * 2**29),
+        ("1 GiB", 2**30),
+        ("2kB", 2048),
+        ("1t", 2**40),
+    ],
+)
+def test_a_size_is_bytes_or_has_a_unit(raw: object, size: int) -> None:
+    assert values.read_size(raw) == size
+
+
+@pytest.mark.parametrize("raw", ["", "M", "-1", "1e3", "2X", True, None, 1.5, "\u0661"])
+def test_anything_else_is_no_size(raw: object) -> None:
+    with pytest.raises(ValueError, match="must be a size such as"):
+        values.read_size(raw)
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(0, "0"), (1000, "1000"), (2**28, "256M"), (3 * 2**29, "1536M"), (2**30, "1G")]
+)
+def test_a_size_is_shown_with_the_unit_that_fits(size: int, text: str) -> None:
+    assert values.show_size(size) == text
+
+
 @pytest.mark.parametrize(("raw", "number"), [(4, 4), ("4", 4), (" 4 ", 4), ("-1", -1)])
 def test_a_whole_number(raw: object, number: int) -> None:
     assert values.read_number(raw) == number

@@ -239,3 +239,24 @@ def test_accepted_connections_inherit_the_tcp_options_of_their_listener(place: s
     assert [accepted.getsockopt(socket.IPPROTO_TCP, option) for option in tcp] == [30, 10, 3, 30_000, 1]
     for one in (accepted, client, listener):
         one.close()
+
+
+@pytest.mark.parametrize("text", ["tcp://127.0.0.1:0", "tcp://[::1]:0"])
+def test_a_tcp_listener_tells_how_many_wait(text: str) -> None:
+    listener = open_one(text)
+    clients = [connect(listener) for _ in range(7)]
+    waiting = listener.queued()
+    listener.socket.accept()[0].close()
+
+    assert (waiting, listener.queued()) == (7, 6)
+    for client in clients:
+        client.close()
+    listener.close()
+
+
+@pytest.mark.parametrize("text", ["unix:@prefork-test-stream", *DATAGRAMS])
+def test_nobody_knows_how_many_wait_elsewhere(text: str) -> None:
+    listener = open_one(text)
+
+    assert listener.queued() == 0
+    listener.close()
