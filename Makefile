@@ -106,5 +106,5 @@ $(VENV)/installed: $(VENV)/python pyproject.toml
 
 $(VENV)/tools: $(VENV)/python pyproject.toml tests/setup
 	tests/setup
-	$(BIN)/python -m pip install --quiet --editable '.[dev,reload]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,reload,top]'
 	@touch $@ $(VENV)/installed

@@ -42,7 +42,7 @@ DEPENDENCIES: dict[str, set[str]] = {
     "system": {"psutil", "setproctitle"},
     "master": {"msgspec"},
     "watcher": {"watchfiles"},
-    "cli": {"click", "msgspec"},
+    "cli": {"click", "msgspec", "rich", "textual"},
 }
 # All that the supervisor needs to decide; nothing of it touches the world.
 POLICY_IMPORTS = {"__future__", "collections", "dataclasses", "enum", "itertools", "math", "typing"}

@@ -22,6 +22,7 @@ _COMMANDS = {
     "Control a running server": {
         "list": "prefork.cli.status:list_command",
         "status": "prefork.cli.status:status_command",
+        "top": "prefork.cli.top:top_command",
         "health": "prefork.cli.health:health_command",
         "reload": "prefork.cli.orders:reload_command",
         "scale": "prefork.cli.orders:scale_command",
