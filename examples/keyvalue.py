@@ -3,19 +3,23 @@
 prefork run examples.keyvalue:KeyValueHandler --bind tcp://127.0.0.1:6379 --set database=/var/tmp/keyvalue.sqlite
 
 The workers are separate processes, so what one of them stores in a variable the others do not see. Here the data lie
-in a SQLite file, and every connection has a database connection of its own.
+in a SQLite file, and every thread has a database connection of its own, because a client's connection may be served by
+one thread after the other: while a client is silent, its connection is parked and needs none.
 """
 
 import fcntl
 import os
 import re
 import shlex
-import socketserver
 import sqlite3
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+
+from prefork.serving import MessageRequestHandler, ThreadPoolTCPServer
+from prefork.socketserver import BaseServer
 
 # No client may make us hold more than this, whatever lengths it announces.
 LINE_LIMIT = 64 * 1024
@@ -268,39 +272,57 @@ COMMANDS: dict[bytes, tuple[Callable[..., bytes], int, int]] = {
 }
 
 
-class KeyValueHandler(socketserver.BaseRequestHandler):
+class KeyValueHandler(MessageRequestHandler):
+    rbufsize = 0  # the reader has a buffer of its own
+
     @staticmethod
-    def on_worker_start(server: socketserver.BaseServer) -> None:
+    def on_worker_start(server: BaseServer) -> None:
         """Called by prefork in every new worker before it serves."""
         prepare(database_of(server))
 
     def setup(self) -> None:
-        self.store = Store(database_of(self.server))
+        super().setup()
+        self.reader = CommandReader()
 
-    def handle(self) -> None:
-        reader = CommandReader()
-        while data := self.request.recv(65536):
-            # A client may send many commands without waiting for the replies ("pipelining"); these go out together.
-            replies = bytearray()
-            try:
-                for command in reader.feed(data):
-                    if command[0].upper() == b"QUIT":
-                        self.request.sendall(replies + OK)
-                        return
-                    replies += self.store.answer(command)
-                    if len(replies) > REPLIES_LIMIT:
-                        self.request.sendall(replies)
-                        replies.clear()
-            except ProtocolError as complaint:
-                self.request.sendall(replies + error(f"ERR Protocol error: {complaint}"))
-                return
-            self.request.sendall(replies)
+    def handle_message(self) -> None:
+        data = self.connection.recv(65536)
+        self.close_connection = not data
+        store = store_of_this_thread(database_of(self.server))
+        # A client may send many commands without waiting for the replies ("pipelining"); these go out together.
+        replies = bytearray()
+        try:
+            for command in self.reader.feed(data):
+                if command[0].upper() == b"QUIT":
+                    self.close_connection = True
+                    replies += OK
+                    break
+                replies += store.answer(command)
+                if len(replies) > REPLIES_LIMIT:
+                    self.connection.sendall(replies)
+                    replies.clear()
+        except ProtocolError as complaint:
+            self.close_connection = True
+            replies += error(f"ERR Protocol error: {complaint}")
+        self.connection.sendall(replies)
 
-    def finish(self) -> None:
-        self.store.close()
+
+class Stores(threading.local):
+    """What each thread has open; closed when the thread ends."""
+
+    path: str | None = None
+    store: Store
 
 
-def database_of(server: socketserver.BaseServer) -> str:
+stores = Stores()
+
+
+def store_of_this_thread(path: str) -> Store:
+    if stores.path != path:
+        stores.store, stores.path = Store(path), path
+    return stores.store
+
+
+def database_of(server: BaseServer) -> str:
     """`--set database=PATH` sets an attribute on the server, and this is where it is read."""
     default = Path(tempfile.gettempdir()) / "keyvalue.sqlite"
     return str(getattr(server, "database", default))
@@ -315,6 +337,6 @@ def prepare(path: str) -> None:
 
 
 if __name__ == "__main__":
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 6379), KeyValueHandler) as alone:
+    with ThreadPoolTCPServer(("127.0.0.1", 6379), KeyValueHandler) as alone:
         KeyValueHandler.on_worker_start(alone)
         alone.serve_forever()

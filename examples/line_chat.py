@@ -4,38 +4,54 @@ prefork run examples.line_chat:ChatHandler --workers 1
 
 The room is a variable, and every worker is a process with variables of its own: with two workers there are two rooms,
 and the kernel decides which one a client enters. So this example wants one worker, and its greeting says what one gets.
+
+Between two lines of a client its connection is parked: thousands may be in the room with a few threads.
 """
 
 import socket
-import socketserver
 import threading
 from typing import ClassVar
+
+from prefork.serving import MessageRequestHandler, ThreadPoolTCPServer
 
 LINE_LIMIT = 1000
 
 
-class ChatHandler(socketserver.StreamRequestHandler):
+class ChatHandler(MessageRequestHandler):
     # Connections are served by threads, so what they share needs a lock.
     room: ClassVar[set["ChatHandler"]] = set()
     lock: ClassVar[threading.Lock] = threading.Lock()
 
     name = ""
 
-    def handle(self) -> None:
+    def setup(self) -> None:
+        super().setup()
         self.tell("Your name?")
-        self.name = self.read_line() or f"guest {self.connection.fileno()}"
+
+    def handle_message(self) -> None:
+        line = self.read_line()
+        if line is None:
+            self.close_connection = True
+        elif not self.name:
+            self.enter(line or f"guest {self.connection.fileno()}")
+        else:
+            self.tell_others(f"{self.name}: {line}")
+
+    def finish(self) -> None:
+        with self.lock:
+            was_in = self in self.room
+            self.room.discard(self)
+        if was_in:
+            self.tell_others(f"* {self.name} leaves")
+        super().finish()
+
+    def enter(self, name: str) -> None:
+        self.name = name
         with self.lock:
             others = sorted(member.name for member in self.room)
             self.room.add(self)
-        try:
-            self.tell(f"Welcome, {self.name}. With you in this worker's room: {', '.join(others) or 'nobody yet'}.")
-            self.tell_others(f"* {self.name} enters")
-            while (line := self.read_line()) is not None:
-                self.tell_others(f"{self.name}: {line}")
-        finally:
-            with self.lock:
-                self.room.discard(self)
-            self.tell_others(f"* {self.name} leaves")
+        self.tell(f"Welcome, {self.name}. With you in this worker's room: {', '.join(others) or 'nobody yet'}.")
+        self.tell_others(f"* {self.name} enters")
 
     def on_drain(self) -> None:
         """Say goodbye: prefork calls this, from a thread of its own, when the worker shall end."""
@@ -60,7 +76,7 @@ class ChatHandler(socketserver.StreamRequestHandler):
         except OSError:
             pass  # Its buffer is full, or it is gone.
         try:
-            self.connection.shutdown(socket.SHUT_RDWR)  # Ends the reading in its own thread.
+            self.connection.shutdown(socket.SHUT_RDWR)  # Ends its reading.
         except OSError:
             pass  # It has ended already.
 
@@ -72,5 +88,5 @@ class ChatHandler(socketserver.StreamRequestHandler):
 
 
 if __name__ == "__main__":
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 9999), ChatHandler) as server:
+    with ThreadPoolTCPServer(("127.0.0.1", 9999), ChatHandler) as server:
         server.serve_forever()

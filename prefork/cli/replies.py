@@ -46,6 +46,7 @@ class WorkerReply(msgspec.Struct):
     threads: int = 0
     threads_busy: int = 0
     open: int = 0
+    parked: int = 0
     accepted: int = 0
     failed: int = 0
     rss: int | None = None

@@ -104,10 +104,14 @@ class Serves(_Message, frozen=True):
 
 
 class Drain(_Message, frozen=True):
-    """Master to worker: stop accepting, after the queues of the listeners in `finish` are empty."""
+    """Master to worker: stop accepting, after the queues of the listeners in `finish` are empty.
+
+    `final`: the server stops, so that connections that wait for their client's next message are ended, too.
+    """
 
     seconds: float
     finish: list[int]
+    final: bool = False
 
 
 class Dump(_Message, frozen=True):

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prefork.address import format_peer
+from prefork.ipc.loads import Loads, WorkerLoad
 
 BEAT_INTERVAL = 0.5  # seconds between two beats of an idle worker's main thread
 
@@ -24,12 +25,15 @@ _BEAT = struct.Struct("=d")
 _MEMORY = struct.Struct("=Q")
 _MEMORY_AT = 8
 _WORKER_ROW_BYTES = 64
-# accepted, closed, failed; start of the present request (0: idle), its listener, then peer and tag as text
+# accepted, closed, failed; start of the present request (0: idle), its listener, then peer and tag as text; how many
+# connections this row has parked more than it took up again
 _COUNTERS = struct.Struct("=QQQ")
 _REQUEST = struct.Struct("=dI")
 _TEXT = struct.Struct("=64p64p")
 _REQUEST_AT = _COUNTERS.size
 _TEXT_AT = _REQUEST_AT + _REQUEST.size
+_PARKED = struct.Struct("=q")
+_PARKED_AT = 200
 _THREAD_ROW_BYTES = 256
 # until when the request may take at least (0: no longer than any), and the thread's identity
 _PATIENCE = struct.Struct("=dQ")
@@ -88,25 +92,32 @@ class Scoreboard:
         self.threads = threads
         self._slot_bytes = _WORKER_ROW_BYTES + (threads + 1) * _THREAD_ROW_BYTES
         self._memory = mmap.mmap(-1, slots * self._slot_bytes, flags=mmap.MAP_SHARED | mmap.MAP_ANONYMOUS)
+        self._loads = Loads(slots)
 
     def worker(self, slot: int) -> WorkerRows:
         """Return the rows of a slot."""
-        return WorkerRows(self._memory, slot * self._slot_bytes, self.threads)
+        return WorkerRows(self._memory, slot * self._slot_bytes, self.threads, self._loads.worker(slot))
 
 
 class WorkerRows:
     """The rows of one slot: written in the worker, read in the master."""
 
-    def __init__(self, memory: mmap.mmap, start: int, threads: int) -> None:
+    def __init__(self, memory: mmap.mmap, start: int, threads: int, load: WorkerLoad) -> None:
         self._memory = memory
         self._start = start
         self._threads_start = start + _WORKER_ROW_BYTES
         self.threads = threads
+        self.load = load
+        # Called for each connection, so without a step in between: show the other workers how much is being served
+        # (under the pool's lock), and say who should rather take the next connection.
+        self.load_changed = load.change
+        self.less_busy = load.less_busy
 
     def clear(self) -> None:
         """Forget the slot's former worker; called by the master before it orders the next one."""
         size = _WORKER_ROW_BYTES + (self.threads + 1) * _THREAD_ROW_BYTES
         self._memory[self._start : self._start + size] = bytes(size)
+        self.load.clear()
 
     def beat(self) -> None:
         """Say that the main thread can still obey (worker's main thread only)."""
@@ -129,9 +140,7 @@ class WorkerRows:
     def opened(self, row: int, listener: int, client_address: object) -> None:
         """Count a connection and show whom the thread serves (the thread of that row only)."""
         at = self._threads_start + row * _THREAD_ROW_BYTES
-        _TEXT.pack_into(self._memory, at + _TEXT_AT, format_peer(client_address).encode(errors="replace")[:63], b"")
-        _PATIENCE.pack_into(self._memory, at + _PATIENCE_AT, 0.0, threading.get_ident() if row < self.threads else 0)
-        _REQUEST.pack_into(self._memory, at + _REQUEST_AT, time.monotonic(), listener)
+        self._show(at, row, listener, client_address)
         _WORD.pack_into(self._memory, at, _WORD.unpack_from(self._memory, at)[0] + 1)
 
     def closed(self, row: int, failed: bool) -> None:
@@ -151,6 +160,24 @@ class WorkerRows:
         """Count a connection that is closed without being served (the thread of that row only)."""
         self._increment(self._threads_start + row * _THREAD_ROW_BYTES + _REFUSED_AT)
 
+    def parked(self, row: int) -> None:
+        """Show that what the thread served waits for its client, without a thread (the thread of that row only)."""
+        at = self._threads_start + row * _THREAD_ROW_BYTES
+        _REQUEST.pack_into(self._memory, at + _REQUEST_AT, 0.0, 0)
+        self._add_parked(at, 1)
+
+    def resumed(self, row: int, listener: int, client_address: object, kept: object = None) -> None:
+        """Show whom the thread serves again (the thread of that row only)."""
+        at = self._threads_start + row * _THREAD_ROW_BYTES
+        self._show(at, row, listener, client_address)
+        self._add_parked(at, -1)
+
+    def message_began(self, row: int, listener: int) -> None:
+        """Show since when the present message is served (the thread of that row only)."""
+        at = self._threads_start + row * _THREAD_ROW_BYTES
+        _BEAT.pack_into(self._memory, at + _PATIENCE_AT, 0.0)  # what the last one was given is not this one's
+        _REQUEST.pack_into(self._memory, at + _REQUEST_AT, time.monotonic(), listener)
+
     def tagged(self, row: int, text: str) -> None:
         """Show a text of the application beside the present request (the thread of that row only)."""
         at = self._threads_start + row * _THREAD_ROW_BYTES + _TEXT_AT + 64
@@ -160,6 +187,15 @@ class WorkerRows:
         """Let the present request take at least so long from now on (the thread of that row only)."""
         at = self._threads_start + row * _THREAD_ROW_BYTES + _PATIENCE_AT
         _BEAT.pack_into(self._memory, at, time.monotonic() + seconds)
+
+    def _show(self, at: int, row: int, listener: int, client_address: object) -> None:
+        _TEXT.pack_into(self._memory, at + _TEXT_AT, format_peer(client_address).encode(errors="replace")[:63], b"")
+        _PATIENCE.pack_into(self._memory, at + _PATIENCE_AT, 0.0, threading.get_ident() if row < self.threads else 0)
+        _REQUEST.pack_into(self._memory, at + _REQUEST_AT, time.monotonic(), listener)
+
+    def _add_parked(self, at: int, difference: int) -> None:
+        at += _PARKED_AT
+        _PARKED.pack_into(self._memory, at, _PARKED.unpack_from(self._memory, at)[0] + difference)
 
     def _increment(self, at: int) -> None:
         _WORD.pack_into(self._memory, at, _WORD.unpack_from(self._memory, at)[0] + 1)
@@ -172,6 +208,12 @@ class WorkerRows:
             refused = _WORD.unpack_from(self._memory, at + _REFUSED_AT)
             total += Counts(*_COUNTERS.unpack_from(self._memory, at), *refused)
         return total
+
+    def count_parked(self) -> int:
+        """Add up how many connections are parked: one row parks a connection, another may take it up again."""
+        rows = range(self._threads_start, self._threads_start + self.threads * _THREAD_ROW_BYTES, _THREAD_ROW_BYTES)
+        total: int = sum(_PARKED.unpack_from(self._memory, at + _PARKED_AT)[0] for at in rows)
+        return max(0, total)
 
     def requests(self) -> list[Request]:
         """Return what the threads serve now, and the latest of the foreign servers, the longest first."""

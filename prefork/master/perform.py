@@ -136,7 +136,7 @@ class Performer:
             self._processes.end_molds(worker.generation)  # it holds the listeners, and will fork nobody any more
         finish = self._queues_to_finish(worker.number, worker.generation, final) if seconds > 0 else []
         try:
-            worker.channel.send(messages.Drain(seconds, finish))
+            worker.channel.send(messages.Drain(seconds, finish, final))
         except ChannelBroken as error:
             # Dead, and about to be reaped; or not reading, and killed when its time is over.
             log.debug("worker does not listen: %s", error, extra=worker.identity)

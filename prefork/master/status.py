@@ -111,6 +111,7 @@ def _describe_worker(
         "threads": process.rows.threads,
         "threads_busy": len(requests),
         "open": counts.accepted - counts.closed,
+        "parked": process.rows.count_parked(),
         **_describe_counts(counts),
         "rss": resident_bytes(process.pid) if process.pid else None,
         "requests": [

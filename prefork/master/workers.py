@@ -344,6 +344,7 @@ class Processes:
         self.counts_of_the_dead += gone.rows.counts()
         self._ledger.clear(gone.slot)
         self._pressure.note_overload(gone.number, False)
+        gone.rows.load.clear()
         if death is None:
             yield events.WorkerExited(gone.number, how)
         else:

@@ -5,6 +5,7 @@ Imported on first use: the drop-in module `prefork.socketserver` needs only a pa
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from prefork.serving.messages import MessageRequestHandler
     from prefork.serving.threadpool import (
         ThreadPoolMixIn,
         ThreadPoolTCPServer,
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "MessageRequestHandler",
     "ThreadPoolMixIn",
     "ThreadPoolTCPServer",
     "ThreadPoolUDPServer",
@@ -25,6 +27,10 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "MessageRequestHandler":
+        from prefork.serving import messages
+
+        return getattr(messages, name)
     from prefork.serving import threadpool
 
     return getattr(threadpool, name)

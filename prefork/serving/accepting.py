@@ -1,4 +1,4 @@
-"""What the leader of a pool waits for: requests on any of its listeners, and a wake-up from other threads.
+"""What the leader of a pool waits for: requests on any of its listeners, parked connections, and to be woken.
 
 An accept that fails says one of three things. Somebody else was quicker (EAGAIN), or the queue is empty. That one
 connection has gone, or its own network has trouble: the next may be fine. Or this process cannot accept now, for lack
@@ -16,12 +16,16 @@ import select
 from time import monotonic
 
 from prefork.serving.pause import AcceptPause
+from prefork.serving.wait import shorter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from typing import Any
 
+    from prefork.serving.conversation import Conversation
     from prefork.serving.limits import Admission
+    from prefork.serving.parking import Parking
 
 log = logging.getLogger("prefork.serving")
 
@@ -48,6 +52,7 @@ GONE = frozenset(
         errno.ETIMEDOUT,
     }
 )
+_FD_SETSIZE = 1024  # select(2)
 _CALM = 1.0  # seconds without a failure after which an episode is over; flapping would fill the log
 
 
@@ -131,12 +136,17 @@ class Intake:
 
 
 class Intakes:
-    """All listeners of a pool as one wait. The leader waits; any thread may wake it."""
+    """All listeners of a pool and its parked connections as one wait. The leader waits; any thread may wake it."""
 
-    def __init__(self, admission: Admission | None = None) -> None:
+    def __init__(self, parking: Parking, admission: Admission | None = None) -> None:
+        self._parking = parking
         self._admission = admission
         self._bell = -1 if admission is None else admission.fileno()
+        # Not an epoll: that would keep its place in the listener's queue of waiters, so that of all workers always the
+        # same one is woken first.
         self._poll = select.poll()
+        self._poll.register(parking.fileno(), select.POLLIN)
+        self._queue = select.poll()
         self._by_descriptor: dict[int, Intake] = {}
         self._resting: list[Intake] = []
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -148,16 +158,18 @@ class Intakes:
         self._by_descriptor[intake.descriptor] = intake
         self._poll.register(intake.descriptor, select.POLLIN)
 
-    def wait(self) -> list[Intake]:
-        """Wait for requests or a wake-up, for ever if nothing rests."""
-        ready = []
-        for descriptor, _ in self._poll.poll(self._end_rests() if self._resting else None):
+    def wait(self, *, at_once: bool = False) -> list[Intake | Conversation]:
+        """Wait for something to serve or a wake-up, for ever if nothing rests; with `at_once`, only look."""
+        ready: list[Intake | Conversation] = []
+        for descriptor, _ in self._poll.poll(0 if at_once else self._timeout()):
             if descriptor == self._wakeup:
                 os.eventfd_read(self._wakeup)
             elif descriptor == self._bell:
                 self._hear_bell()
-            else:
+            elif descriptor in self._by_descriptor:
                 ready.append(self._by_descriptor[descriptor])
+            else:
+                ready += self._parking.readable()
         return ready
 
     def _hear_bell(self) -> None:
@@ -167,6 +179,18 @@ class Intakes:
         for intake in self._resting:
             if intake.rest.until == math.inf:
                 intake.rest.until = 0.0
+
+    def is_left_by_others(self, intake: Intake, seconds: float) -> bool:
+        """Wait for so long, and say whether something still waits at the listener: or false, if there is other work."""
+        others = [self._wakeup, self._parking.fileno()]
+        # The only wait that can be shorter than a millisecond. Without it there is no time to be given.
+        if max(others) < _FD_SETSIZE and select.select(others, [], [], seconds)[0]:
+            return False
+        self._queue.register(intake.descriptor, select.POLLIN)
+        try:
+            return bool(self._queue.poll(0))
+        finally:
+            self._queue.unregister(intake.descriptor)
 
     def let_rest(self, intake: Intake) -> None:
         """Leave the listener out of the wait until its rest is over."""
@@ -178,7 +202,7 @@ class Intakes:
             self._end_rests()
         return intake in self._resting
 
-    def only(self, intakes: list[Intake]) -> None:
+    def only(self, intakes: Collection[Intake]) -> None:
         """Forget every listener but these."""
         for descriptor, intake in list(self._by_descriptor.items()):
             if intake not in intakes:
@@ -194,11 +218,16 @@ class Intakes:
     def close(self) -> None:
         os.close(self._wakeup)
 
+    def _timeout(self) -> float | None:
+        """Return the milliseconds until a listener has rested, or a parked connection is idle for too long."""
+        seconds = shorter(self._end_rests() if self._resting else None, self._parking.timeout())
+        return None if seconds is None else 1000 * seconds + 1
+
     def _end_rests(self) -> float | None:
-        """Take up again the listeners that have rested; return the milliseconds until the next one has."""
+        """Take up again the listeners that have rested; return the seconds until the next one has."""
         now = monotonic()
         for intake in [intake for intake in self._resting if intake.rest.until <= now]:
             self._resting.remove(intake)
             self._poll.register(intake.descriptor, select.POLLIN)
         soonest = min((intake.rest.until for intake in self._resting), default=math.inf)
-        return None if soonest == math.inf else 1000 * (soonest - now) + 1
+        return None if soonest == math.inf else soonest - now

@@ -21,6 +21,24 @@ if TYPE_CHECKING:
         def refused(self, row: int) -> None:
             """It is not served, because it did not get through what comes before its handler."""
 
+        def parked(self, row: int) -> object:
+            """It waits for its client's next message, and the row is free. Return what `resumed` is to be given."""
+
+        def resumed(self, row: int, listener: int, client_address: object, kept: object) -> None:
+            """A parked connection has something to say; the row is busy with it."""
+
+        def message_began(self, row: int, listener: int) -> None:
+            """The row's connection is served another message."""
+
+        def load_changed(self, busy: int | None) -> None:
+            """So much is being served now; None: nothing is accepted any more. Told one at a time, by any thread."""
+
+        def less_busy(self) -> float:
+            """Return what somebody shows who is less busy and should take what waits; 0 if nobody is.
+
+            It changes whenever that one takes something.
+            """
+
         def tagged(self, row: int, text: str) -> None:
             """The application says what it is doing for this connection."""
 
@@ -42,6 +60,21 @@ class NoActivity:
 
     def refused(self, row: int) -> None:
         pass
+
+    def parked(self, row: int) -> None:
+        pass
+
+    def resumed(self, row: int, listener: int, client_address: object, kept: object) -> None:
+        pass
+
+    def message_began(self, row: int, listener: int) -> None:
+        pass
+
+    def load_changed(self, busy: int | None) -> None:
+        pass
+
+    def less_busy(self) -> float:
+        return 0.0
 
     def tagged(self, row: int, text: str) -> None:
         pass

@@ -4,22 +4,29 @@ One thread carries a connection from accept to close, so nothing is handed over 
 every thread carries one, nobody accepts. Threads are started when the leader finds no follower, up to `threads`, and
 leave after `idle_time` without work; the most recent follower leads next, so that those who are not needed can leave.
 
-The leader is the only one that waits or accepts. `_leader` is it, or None while every thread is busy (or the pool has
-stopped): then the first that becomes free leads. Whoever changes `_leader` holds the lock and makes sure that the one
-it names knows. The pool stops accepting exactly once: `_accepting` becomes false when what was being accepted has been
-counted, so that afterwards `open_connections` only falls.
+The leader is the only one that waits or accepts. `_leader` is it, or None while every thread is busy (or nobody is
+needed any more): then the first that becomes free leads. Whoever changes `_leader` holds the lock and makes sure that
+the one it names knows. The pool stops accepting exactly once: `_accepting` becomes false when what was being accepted
+has been counted, so that afterwards `open_connections` only falls.
+
+A connection with a message handler is *parked* between messages: the leader waits for it, too, and whoever leads when
+it has something to say carries it from there. Its thread stays with it for the moment in which most clients send their
+next message, if no other needs the thread.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
+import select
 import threading
 
 from prefork.serving.accepting import Intake, Intakes
 from prefork.serving.activity import NoActivity
 from prefork.serving.base import BaseServer
 from prefork.serving.cutting import cut, discard
+from prefork.serving.parking import Parking
+from prefork.serving.spread import Spread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,11 +34,14 @@ if TYPE_CHECKING:
     from typing import Any
 
     from prefork.serving.activity import Activity
+    from prefork.serving.conversation import Conversation
     from prefork.serving.limits import Admission
 
 log = logging.getLogger("prefork.serving")
 
 IDLE_TIME = 30.0
+_STAY = 10  # milliseconds for which a thread stays with a connection that may soon say more
+_RUN = 16  # messages that one connection may have served in a row while nobody looks after the others
 _numbers = itertools.count(1)
 
 
@@ -45,7 +55,13 @@ class PoolThread(threading.Thread):
         self.turn = threading.Lock()  # held but for the moment when this follower is called
         self.turn.acquire()
         self.request: Any = None  # what it carries; written under the pool's lock
-        self.failed = False  # written by this thread
+        # Written by this thread:
+        self.failed = False
+        self.listener = 0  # of what it carries
+        self.accepted: Any = None  # as it came from there; a stage may have wrapped it
+        self.conversation: Conversation | None = None  # what it carries, if that can be parked
+        self.messages = 0  # served of it in a row
+        self._poll = select.poll()
 
     def run(self) -> None:
         self.pool._work(self)
@@ -57,6 +73,14 @@ class PoolThread(threading.Thread):
             aborted = self.pool._aborted
         if aborted:
             cut(request)
+
+    def sees(self, descriptor: int, milliseconds: int) -> bool:
+        """Wait, for so long, for something to read."""
+        self._poll.register(descriptor, select.POLLIN)
+        try:
+            return bool(self._poll.poll(milliseconds))
+        finally:
+            self._poll.unregister(descriptor)
 
 
 class Pool:
@@ -83,13 +107,17 @@ class Pool:
         self.aborted = False  # connections that were open have been cut
         self._report = report or log_escaped
         self._intakes: list[Intake] = []
-        self._wait: Intakes | None = None  # while it accepts
-        self._ready: list[Intake] = []  # what the last wait found; the leader's
+        self._wait: Intakes | None = None  # while it accepts, or a connection may be parked
+        self._ready: list[Intake | Conversation] = []  # what the last wait found; the leader's
         self._short_of_threads = False  # said once an episode; the leader's
+        self._spread = Spread(self.activity)
         self._lock = threading.Lock()  # of everything below
         self._accepting = False
         self._draining = False  # read by the leader without the lock
         self._aborted = False
+        self._parting = False  # with connections that wait for their client; read without the lock
+        self._parking = Parking(idle_timeout)  # open as long as `_wait`
+        self._in_turn: list[Conversation] = []  # parked, and waiting for a thread only
         self._leader: PoolThread | None = None
         self._followers: list[PoolThread] = []
         self._busy: set[PoolThread] = set()
@@ -102,11 +130,13 @@ class Pool:
 
     def start(self) -> None:
         """Begin to accept."""
-        self._wait = Intakes(self.admission)
+        self._parking.open()
+        self._wait = Intakes(self._parking, self.admission)
         for intake in self._intakes:
             self._wait.add(intake)
         with self._lock:
             self._accepting = True
+            self.activity.load_changed(0)
             first = self._choose_leader()
         assert first is not None
         first.start()
@@ -118,8 +148,9 @@ class Pool:
 
     @property
     def open_connections(self) -> int:
-        """The number of connections (or datagrams) being carried."""
-        return len(self._busy)
+        """The number of connections (or datagrams) being carried, or parked."""
+        with self._lock:
+            return len(self._busy) + len(self._parking)
 
     def drain(self, finish: Collection[int] = ()) -> None:
         """Stop accepting: at once, or for the listeners in `finish` when their queue is empty. Does not wait.
@@ -135,11 +166,18 @@ class Pool:
             # With a leader, it is the leader that may be in the middle of accepting. Without, each thread is busy.
             stopped = self._leader is None and not self._unfinished()
             if stopped:
-                self._stop()
+                self._stop_accepting()
             elif self._wait is not None:
                 self._wait.wake()
         if stopped:
             self._tell_change()
+
+    def part(self) -> None:
+        """End the connections that wait for their client's next message, now and later. Does not wait."""
+        with self._lock:
+            self._parting = True
+            if self._wait is not None:
+                self._wait.wake()
 
     def abort(self) -> None:
         """Stop accepting, and end every open connection under its handler's hands."""
@@ -147,7 +185,7 @@ class Pool:
         self.aborted = True
         with self._lock:
             self._aborted = True  # for connections that are just being exchanged for another object
-            requests = [thread.request for thread in self._busy]
+            requests = [*(thread.request for thread in self._busy), *self._parking.requests()]
         for request in requests:
             cut(request)
 
@@ -158,6 +196,30 @@ class Pool:
         for request in requests:
             cut(request)
 
+    def await_message(self, me: PoolThread, conversation: Conversation) -> bool:
+        """Say whether the connection has something to read; if not, it is to be parked, or is over."""
+        conversation.descriptor = conversation.request.fileno()
+        if conversation.descriptor < 0:
+            return False  # its handler has closed it
+        if conversation.due:
+            conversation.due = False
+        elif conversation.unread:
+            conversation.parked = me.messages >= _RUN and self._leader is None
+        elif self._parting:
+            if not me.sees(conversation.descriptor, 0):
+                return False
+        else:
+            conversation.parked = not (self._has_thread_to_spare() and me.sees(conversation.descriptor, _STAY))
+        if conversation.parked:
+            return False
+        me.messages += 1
+        self.activity.message_began(me.row, conversation.listener)
+        return True
+
+    def _has_thread_to_spare(self) -> bool:
+        """Say whether others are looked after, and not by the last thread. Without the lock: it may be wrong now."""
+        return self._leader is not None and bool(self._followers or self._free_rows)
+
     def _work(self, me: PoolThread) -> None:
         """The life of a thread: it begins as the leader."""
         try:
@@ -165,64 +227,97 @@ class Pool:
                 taken = self._lead(me)
                 if taken is None:
                     return
-                self._carry(me, *taken)
+                if isinstance(taken, tuple):
+                    self._carry(me, *taken)
+                else:
+                    self._carry_on(me, taken)
                 if not self._wait_for_turn(me):
                     return
         finally:
             self._leave(me)
 
-    def _lead(self, me: PoolThread) -> tuple[Intake, Any, Any] | None:
-        """Take one request and let another thread lead; None: the pool has stopped accepting."""
+    def _lead(self, me: PoolThread) -> tuple[Intake, Any, Any] | Conversation | None:
+        """Take one request or message and let another thread lead; None: nobody has to lead any more."""
         while True:
-            intake = self._next_intake()
-            if intake is None:
-                break
-            taken = intake.take()
-            if taken is not None:
-                self._hand_over(me, taken[0])
-                return intake, *taken
-            if self._wait is not None and intake.exhausted:
-                self._wait.let_rest(intake)
-        with self._lock:
-            self._stop()
-        self._tell_change()
-        return None
+            source = self._next_source()
+            if source is None:
+                if not self._lead_without_listeners():
+                    return None
+            elif isinstance(source, Intake):
+                if self._wait is not None and not self._draining and self._spread.leaves(source, self._wait):
+                    continue
+                taken = source.take()
+                if taken is not None:
+                    self._hand_over(me, taken[0])
+                    return source, *taken
+                if self._wait is not None and source.exhausted:
+                    self._wait.let_rest(source)
+            else:
+                self._hand_over(me, source.request, source)
+                return source
 
-    def _next_intake(self) -> Intake | None:
-        """Wait until a listener may have a request. What came together with a drain stays in its queue."""
-        while not self._draining:
-            if self._ready:
-                return self._ready.pop()
-            assert self._wait is not None
-            self._ready = self._wait.wait()
-        return self._next_unfinished()
+    def _next_source(self) -> Intake | Conversation | None:
+        """Wait for a listener that may have a request, or a parked connection; None: no listener is left to serve."""
+        while True:
+            while self._ready:
+                source = self._ready.pop()
+                if not (self._draining and isinstance(source, Intake)):
+                    return source  # but what came to a listener together with a drain stays in its queue
+            if self._draining and self._accepting:
+                assert self._wait is not None
+                unfinished = self._unfinished()
+                self._wait.only(unfinished)
+                for intake in unfinished:
+                    if not self._wait.rests(intake):
+                        return intake  # only a failed accept tells that a queue is empty, so nothing is waited for
+                if not unfinished:
+                    return None
+            self._look_around()
 
-    def _next_unfinished(self) -> Intake | None:
-        """Return a listener whose queue may not be empty yet: only a failed accept tells, so nothing is waited for."""
+    def _look_around(self) -> None:
+        """Wait until something is ready to be served. What is put first is served last."""
         assert self._wait is not None
-        while unfinished := self._unfinished():
-            self._wait.only(unfinished)
-            for intake in unfinished:
-                if not self._wait.rests(intake):
-                    return intake
-            self._wait.wait()
-        return None
+        with self._lock:
+            in_turn, self._in_turn = self._in_turn, []
+            over = self._parking.part_with_all() if self._parting else self._parking.expired()
+        self._ready = [*over, *in_turn]
+        self._ready += self._wait.wait(at_once=bool(self._ready))
+
+    def _lead_without_listeners(self) -> bool:
+        """Stop accepting, and say whether parked connections still need a leader."""
+        with self._lock:
+            self._stop_accepting()
+            needed = bool(self._parking)
+        self._tell_change()
+        return needed
 
     def _unfinished(self) -> list[Intake]:
         return [intake for intake in self._intakes if intake.finishing and not intake.empty]
 
-    def _hand_over(self, me: PoolThread, request: Any) -> None:
+    def _hand_over(self, me: PoolThread, request: Any, resumed: Conversation | None = None) -> None:
         """Count the request and promote another thread, before a byte of it is read."""
         with self._lock:
             me.request = request
             self._busy.add(me)
-            stopped = self._draining and not self._unfinished()
+            self._show_load()
+            if resumed is not None:
+                self._parking.remove(resumed)
+            stopped = self._accepting and self._draining and not self._unfinished()
             if stopped:
-                self._stop()
-            fresh = None if stopped else self._choose_leader()
-        self._start_thread(fresh)
+                self._stop_accepting()
+            fresh = None
+            if self._accepting or self._parking:
+                fresh = self._choose_leader()
+            else:
+                self._dismiss()
+        if fresh is not None:
+            self._start_thread(fresh)
         if stopped:
             self._tell_change()
+
+    def _show_load(self) -> None:
+        if self._accepting:
+            self.activity.load_changed(len(self._busy))
 
     def _choose_leader(self) -> PoolThread | None:
         """Promote a follower, or return a new thread to be started as the leader. Called with the lock."""
@@ -233,9 +328,7 @@ class Pool:
         self._leader = PoolThread(self, self._free_rows.pop()) if self._free_rows else None
         return self._leader
 
-    def _start_thread(self, fresh: PoolThread | None) -> None:
-        if fresh is None:
-            return
+    def _start_thread(self, fresh: PoolThread) -> None:
         try:
             fresh.start()
         except RuntimeError as error:
@@ -251,9 +344,9 @@ class Pool:
         with self._lock:
             self._free_rows.append(fresh.row)
             self._leader = None
-            stopped = self._draining and not self._unfinished()
+            stopped = self._accepting and self._draining and not self._unfinished()
             if stopped:
-                self._stop()
+                self._stop_accepting()
             elif self._followers:
                 self._choose_leader()
         if stopped:
@@ -262,6 +355,8 @@ class Pool:
     def _carry(self, me: PoolThread, intake: Intake, request: Any, client_address: Any) -> None:
         """Serve one connection, whatever its handler does."""
         me.failed = False
+        me.listener = intake.index
+        me.accepted = request
         try:
             self.activity.opened(me.row, intake.index, client_address)
             if self.idle_timeout and hasattr(request, "settimeout"):  # a datagram has none
@@ -271,9 +366,48 @@ class Pool:
             me.failed = True
             self._end_escaped(error, intake.server, request, client_address)
         finally:
+            self._park_or_close(me, request)
+
+    def _carry_on(self, me: PoolThread, conversation: Conversation) -> None:
+        """Serve what a parked connection has to say."""
+        me.failed = False
+        me.conversation = conversation
+        conversation.thread = me
+        try:
+            self.activity.resumed(me.row, conversation.listener, conversation.client_address, conversation.kept)
+            conversation.go_on()
+        except BaseException as error:
+            me.failed = True
+            self._end_escaped(error, conversation.server, conversation.request, conversation.client_address)
+        finally:
+            self._park_or_close(me, conversation.accepted)
+
+    def _park_or_close(self, me: PoolThread, accepted: Any) -> None:
+        conversation, me.conversation, me.messages = me.conversation, None, 0
+        me.accepted = None
+        if conversation is None or not conversation.parked:
             self.activity.closed(me.row, me.failed)
             if self.admission is not None:
-                self.admission.ended(request)
+                self.admission.ended(accepted)
+            return
+        conversation.kept = self.activity.parked(me.row)
+        if not self._park(me, conversation):
+            conversation.leaving = True
+            self._carry_on(me, conversation)
+
+    def _park(self, me: PoolThread, conversation: Conversation) -> bool:
+        with self._lock:
+            try:
+                tell = self._parking.add(conversation)
+            except OSError as error:
+                log.warning("cannot park a connection: %s; it is closed", error.strerror)
+                return False
+            me.request = None
+            if conversation.unread:
+                self._in_turn.append(conversation)
+            if tell and self._leader is not None and self._wait is not None:
+                self._wait.wake()
+        return True
 
     def _end_escaped(self, error: BaseException, server: Any, request: Any, client_address: Any) -> None:
         """Report what no hook of the server caught, and close its connection: in vain if the hook for that raised."""
@@ -289,15 +423,17 @@ class Pool:
         with self._lock:
             me.request = None
             self._busy.discard(me)
-            ended = not self._accepting and not self._busy
-            if self._accepting and self._leader is None:
+            self._show_load()
+            needed = self._accepting or len(self._parking) > 0
+            if needed and self._leader is None:
                 self._leader = me
                 return True
-            if self._accepting:
+            if needed:
                 self._followers.append(me)
+            ended = not needed and self._is_over()
         if ended:
             self._tell_change()
-        return self._accepting and self._follow(me)
+        return needed and self._follow(me)
 
     def _follow(self, me: PoolThread) -> bool:
         if not me.turn.acquire(timeout=self.idle_time):
@@ -306,7 +442,7 @@ class Pool:
                     self._followers.remove(me)
                     return False
             me.turn.acquire()  # called at this very moment
-        return self._accepting
+        return self._leader is me
 
     def _leave(self, me: PoolThread) -> None:
         """Give everything back, however the thread came to its end: an asynchronous exception may come anywhere."""
@@ -314,29 +450,48 @@ class Pool:
             me.request = None
             ended = me in self._busy and not self._accepting and len(self._busy) == 1
             self._busy.discard(me)
+            self._show_load()
             if me in self._followers:
                 self._followers.remove(me)
             self._free_rows.append(me.row)
             self._free_rows.sort(reverse=True)
             fresh = self._choose_leader() if self._leader is me else None
-        self._start_thread(fresh)
+            ended = ended and self._is_over()
+        if fresh is not None:
+            self._start_thread(fresh)
         if ended:
             self._tell_change()
 
-    def _stop(self) -> None:
-        """Accept nothing more; who waits for its turn may leave. Called with the lock."""
+    def _stop_accepting(self) -> None:
+        """Leave the listeners; who waits for his turn without need may leave. Called with the lock."""
         self._accepting = False
+        self.activity.load_changed(None)
+        if self._wait is not None:
+            self._wait.only(())
+        if not self._parking:
+            self._dismiss()
+
+    def _dismiss(self) -> None:
+        """Let everybody leave who waits for a turn: there is nothing to wait for. Called with the lock."""
         self._leader = None
         for follower in self._followers:
             follower.turn.release()
         self._followers.clear()
+        self._is_over()
+
+    def _is_over(self) -> bool:
+        """Say whether the last connection has ended after the stop, and close the wait then. Called with the lock."""
+        if self._accepting or self._busy or self._parking:
+            return False
         if self._wait is not None:
             self._wait.close()
+            self._parking.close()
             self._wait = None
+        return True
 
     def _tell_change(self) -> None:
         self.stopped.set()
-        if not self._busy:
+        if not self.open_connections:
             self.ended.set()
         self.on_change()
 

@@ -8,8 +8,11 @@ import os
 import socket
 import threading
 
+from prefork.serving.conversation import Conversation, handlers_at_work
 from prefork.serving.datagram import UDPServer
+from prefork.serving.http import HttpConversation, is_parkable
 from prefork.serving.lingering import linger_if_unread
+from prefork.serving.messages import MessageRequestHandler
 from prefork.serving.pool import IDLE_TIME, Pool, PoolThread, went_idle
 from prefork.serving.stream import TCPServer
 from prefork.serving.truncation import TruncationMixIn
@@ -32,6 +35,7 @@ class ThreadPoolMixIn:
 
     threads: int = 128
     thread_idle_time: float = IDLE_TIME
+    idle_timeout: float = 0.0  # seconds that a connection may be silent, or parked; 0: for ever
     block_on_close: bool = True
     draining: bool = False  # true once nothing new is accepted: a handler may say goodbye
 
@@ -52,13 +56,14 @@ class ThreadPoolMixIn:
         finally:
             pool.drain((0,) if self._finish_queue else ())
             call_on_drain(self)
+            pool.part()
             pool.stopped.wait()
 
     def _start_pool(self) -> Pool:
         if getattr(self, "socket_type", None) != socket.SOCK_DGRAM:
             # The connection may have gone between the wait and the accept, which would then block.
             os.set_blocking(self.fileno(), False)
-        pool = Pool(self.threads, idle_time=self.thread_idle_time)
+        pool = Pool(self.threads, idle_time=self.thread_idle_time, idle_timeout=self.idle_timeout)
         pool.add(self)
         pool.start()
         return pool
@@ -76,6 +81,37 @@ class ThreadPoolMixIn:
         pool = self._pool
         if self.block_on_close and pool is not None and not pool.accepting and _current_pool() is not pool:
             pool.ended.wait()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve the request and end it; a connection with a message handler may be parked instead."""
+        process = super().process_request  # type: ignore[misc]  # of the server class this is mixed into
+        handler = self.RequestHandlerClass
+        kind = _conversation_kind(handler) if isinstance(handler, type) else None
+        if kind is None or not self._can_park(request, process):
+            process(request, client_address)
+            return
+        thread = threading.current_thread()
+        if not isinstance(thread, PoolThread):
+            process(request, client_address)
+            return
+        thread.conversation = conversation = kind(self, request, client_address, thread)
+        try:
+            conversation.begin(handler)
+        except BaseException as error:
+            thread.failed = not went_idle(error)
+            raise
+        if not conversation.parked:
+            self.shutdown_request(request)
+
+    def _can_park(self, request: Any, process: Any) -> bool:
+        """Say whether nobody's own code expects the connection to be over when its handler returns."""
+        return (
+            type(self.RequestHandlerClass).__call__ is type.__call__
+            and isinstance(request, socket.socket)
+            and process.__qualname__ == "BaseServer.process_request"
+            and type(self).finish_request is ThreadPoolMixIn.finish_request
+            and super().finish_request.__qualname__ == "BaseServer.finish_request"  # type: ignore[misc]  # as above
+        )
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """Serve the request by making a handler; one that wants to hear of a drain is known while it lives."""
@@ -118,6 +154,7 @@ class ThreadPoolMixIn:
         _BaseServer__shutdown_request: bool
 
         def fileno(self) -> int: ...
+        def shutdown_request(self, request: Any) -> None: ...
 
 
 class ThreadPoolTCPServer(ThreadPoolMixIn, TCPServer):
@@ -169,13 +206,19 @@ def _serve_listed(server: Any, request: Any, client_address: Any) -> None:
     handler: Any = handler_class.__new__(handler_class, request, client_address, server)
     if not isinstance(handler, handler_class):
         return
-    # By identity, as equality is the handler's own affair. Changed in single steps, copied in one.
-    handlers: dict[int, Any] = vars(server).setdefault("_handlers_at_work", {})
+    handlers = handlers_at_work(server)
     handlers[id(handler)] = handler
     try:
         type(handler).__init__(handler, request, client_address, server)  # type: ignore[call-arg]  # as a handler has
     finally:
         del handlers[id(handler)]
+
+
+def _conversation_kind(handler: type[Any]) -> type[Conversation] | None:
+    """Return how the connections of such a handler are parked between messages, if they can be."""
+    if issubclass(handler, MessageRequestHandler):
+        return Conversation
+    return HttpConversation if is_parkable(handler) else None
 
 
 def _current_pool() -> Pool | None:

@@ -12,6 +12,7 @@ import errno
 import fcntl
 import logging
 import os
+import resource
 import signal
 import sys
 import traceback
@@ -147,6 +148,19 @@ def die_with_parent(parent: int) -> None:
 def outlive_parent() -> None:
     """Take `die_with_parent` back: from here on the channel's end of file says that the parent is gone."""
     _prctl(_PR_SET_PDEATHSIG, 0)
+
+
+def raise_descriptor_limit() -> None:
+    """Let this process open as many descriptors as it may: parked connections hold one each."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == hard:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError) as error:
+        log.warning("cannot raise the limit of open descriptors: %s; it stays %d", error, soft)
+    else:
+        log.debug("limit of open descriptors raised: %d may be open; it was %d", hard, soft)
 
 
 def _prctl(option: int, argument: int) -> None:

@@ -114,6 +114,24 @@ class RecordingActivity:
         self._activity.refused(row)
         self._records[row].outcome = "refused"
 
+    def parked(self, row: int) -> object:
+        return self._activity.parked(row), self._records.pop(row, None)
+
+    def resumed(self, row: int, listener: int, client_address: object, kept: Any) -> None:
+        kept, record = kept
+        self._activity.resumed(row, listener, client_address, kept)
+        if record is not None:
+            self._records[row] = record
+
+    def message_began(self, row: int, listener: int) -> None:
+        self._activity.message_began(row, listener)
+
+    def load_changed(self, busy: int | None) -> None:
+        self._activity.load_changed(busy)
+
+    def less_busy(self) -> float:
+        return self._activity.less_busy()
+
     def tagged(self, row: int, text: str) -> None:
         self._activity.tagged(row, text)
 

@@ -65,6 +65,7 @@ def run(order: Order) -> int:
     signals.install()
     _wait_for_adoption(order)
     set_identity(worker=order.slot, gen=order.generation, pid=os.getpid())
+    processes.raise_descriptor_limit()
     set_title(f"worker {order.slot} gen {order.generation}", order.settings.name)
     environment.identify_worker(order.slot, order.generation)
     channel = Channel(socket.socket(fileno=order.descriptor), messages.to_worker)

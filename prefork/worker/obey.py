@@ -114,8 +114,8 @@ class Worker:
             self._drain("signalled", self._drain_timeout, ())
         for received in self._channel.receive_all():
             match received:
-                case messages.Drain(seconds, finish), _:
-                    self._drain("ordered by the master", seconds, finish)
+                case messages.Drain(seconds, finish, final), _:
+                    self._drain("ordered by the master", seconds, finish, final)
                 case messages.Dump(), _:
                     self._dump()
                 case messages.LogReopened(file), [descriptor]:
@@ -125,7 +125,7 @@ class Worker:
             self._orphaned = True
             self._waiting.unregister(self._channel)  # at its end it is readable for ever
             log.warning("draining: the master is gone; leaving in %s s at the latest", _ORPHAN_DRAIN)
-            self._drain("orphaned", _ORPHAN_DRAIN, range(len(self._listeners)))
+            self._drain("orphaned", _ORPHAN_DRAIN, range(len(self._listeners)), final=True)
 
     def _dump(self) -> None:
         """Write the stacks where the master reads them, with more than faulthandler could tell about the threads."""
@@ -138,12 +138,14 @@ class Worker:
         if not self._channel.closed_by_peer:
             self._channel.send(messages.Stuck(reason))
 
-    def _drain(self, why: str, seconds: float, finish: Sequence[int]) -> None:
+    def _drain(self, why: str, seconds: float, finish: Sequence[int], final: bool = False) -> None:
         log.debug("draining: %s; connections get %s s", why, seconds)
         self._deadline = min(self._deadline, time.monotonic() + seconds)
         self._quick = seconds == 0
         for service in self._services if self._started else ():
             service.drain(frozenset(finish))
+            if final:
+                service.part()
 
     def _follow_services(self) -> None:
         """Tell the master what changed in the servers, and cut the connections that outstay the drain."""

@@ -54,6 +54,9 @@ class Service(Protocol):
     def drain(self, finish: frozenset[int]) -> None:
         """Stop accepting: at once, or, on the listeners named, when their queue is empty."""
 
+    def part(self) -> None:
+        """End the connections that wait for their client's next message, if they can be told from others."""
+
     def abort(self) -> None:
         """Shut the sockets of all open connections down."""
 
@@ -97,6 +100,9 @@ class PooledService:
         self._pool.drain(finish)
         for server, _ in self._servers:
             call_on_drain(server)
+
+    def part(self) -> None:
+        self._pool.part()
 
     def abort(self) -> None:
         self._pool.abort()
@@ -156,6 +162,9 @@ class ForeignService:
                 self._end_loop()  # its own pool knows how to finish, and does so at the end of the loop
         if not has_pool:  # that calls it, too
             call_on_drain(self._server)
+
+    def part(self) -> None:
+        """Do nothing: only its own code knows. One with our pool does so at the end of its loop."""
 
     def abort(self) -> None:
         self._gate.leave()

@@ -142,3 +142,25 @@ def test_the_memory_is_as_last_said() -> None:
     rows.show_memory(1 << 40)
 
     assert (before, rows.memory()) == (0, 1 << 40)
+
+
+def test_a_connection_parked_by_one_thread_may_be_taken_up_by_another() -> None:
+    rows = Scoreboard(slots=1, threads=2).worker(0)
+    for client in ("/a", "/b"):
+        rows.opened(0, 0, client)
+        rows.parked(0)
+    rows.resumed(1, 3, "/b")
+
+    assert rows.count_parked() == 1
+    assert [(request.peer, request.listener) for request in rows.requests()] == [("/b", 3)]
+    assert rows.counts() == Counts(accepted=2, closed=0, failed=0)
+
+
+def test_the_age_shown_is_that_of_the_present_message() -> None:
+    rows = Scoreboard(slots=1, threads=1).worker(0)
+    rows.opened(0, 0, "/a")
+    opened = rows.requests()[0].since
+    rows.message_began(0, 0)
+
+    assert rows.requests()[0].since > opened
+    assert rows.requests()[0].peer == "/a"

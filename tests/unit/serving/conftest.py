@@ -29,6 +29,8 @@ class Notes:
     def __init__(self) -> None:
         self.lines: list[tuple[object, ...]] = []
         self._condition = threading.Condition()
+        self.advice = 0.0  # what somebody shows who is less busy
+        self.asked = threading.Event()
 
     def opened(self, row: int, listener: int, client_address: object) -> None:
         self._note("opened", row, listener)
@@ -41,6 +43,22 @@ class Notes:
 
     def refused(self, row: int) -> None:
         self._note("refused", row)
+
+    def parked(self, row: int) -> None:
+        self.lines.append(("parked", row))
+
+    def resumed(self, row: int, listener: int, client_address: object, kept: object) -> None:
+        self.lines.append(("resumed", row, listener))
+
+    def message_began(self, row: int, listener: int) -> None:
+        self.lines.append(("message", row, listener))
+
+    def load_changed(self, busy: int | None) -> None:
+        pass
+
+    def less_busy(self) -> float:
+        self.asked.set()
+        return self.advice
 
     def tagged(self, row: int, text: str) -> None:
         self._note("tagged", row, text)

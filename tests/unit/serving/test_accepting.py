@@ -11,6 +11,7 @@ import pytest
 
 from prefork.serving import accepting
 from prefork.serving.accepting import Intake, Intakes, is_persistent
+from prefork.serving.parking import Parking
 
 
 class Listening:
@@ -45,7 +46,9 @@ def listening() -> Iterator[Listening]:
 
 @pytest.fixture
 def intakes() -> Iterator[Intakes]:
-    intakes = Intakes()
+    parking = Parking()
+    parking.open()
+    intakes = Intakes(parking)
     yield intakes
     intakes.close()
 

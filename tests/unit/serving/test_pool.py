@@ -382,6 +382,32 @@ def test_a_full_queue_is_finished_in_spite_of_a_shortage(bench: Bench) -> None:
     assert bench.changes.wait_until(lambda: not pool.accepting)
 
 
+def test_what_nobody_else_takes_is_taken_after_a_moment(bench: Bench) -> None:
+    bench.notes.advice = 1.0
+    pool = bench.pool(make_server())
+
+    assert [bench.talk(bench.hold()) for _ in range(3)] == [b"x"] * 3
+    assert pool.open_connections == 3
+
+
+def test_what_somebody_else_takes_is_left(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prefork.serving.spread.MOMENTS", (PATIENCE,))
+    bench.notes.advice = 1.0
+    server = make_server()
+    pool = bench.pool(server)
+    with bench.connect() as client:
+        assert bench.notes.asked.wait(PATIENCE)
+        taken, _ = server.socket.accept()
+        with taken:
+            taken.sendall(b"mine")
+            assert client.recv(10) == b"mine"
+    bench.notes.advice = 0.0
+
+    pool.drain()  # which ends the moment
+    assert bench.changes.wait_until(lambda: not pool.accepting)
+    assert bench.notes.lines == []
+
+
 def test_threads_without_work_leave(bench: Bench) -> None:
     pool = bench.pool(make_server(), idle_time=0.01)
     held = [bench.hold() for _ in range(3)]

@@ -45,6 +45,21 @@ class Notes:
     def refused(self, row: int) -> None:
         self._note("refused", row)
 
+    def parked(self, row: int) -> None:
+        self._note("parked", row)
+
+    def resumed(self, row: int, listener: int, client_address: object, kept: object) -> None:
+        self._note("resumed", row, listener)
+
+    def message_began(self, row: int, listener: int) -> None:
+        self._note("message", row, listener)
+
+    def load_changed(self, busy: int | None) -> None:
+        pass
+
+    def less_busy(self) -> float:
+        return 0.0
+
     def tagged(self, row: int, text: str) -> None:
         self._note("tagged", row, text)
 
