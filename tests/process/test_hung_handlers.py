@@ -68,9 +68,12 @@ def close(clients: list[LineClient]) -> None:
 
 
 def stack_below(server: Server, line: str) -> str:
-    """Return the lines of the log below this one."""
-    _, _, rest = server.log.partition(line)
-    return "".join(re.findall(r"\A(?:    .*\n)*", rest))
+    """Return the lines of the log below this one, once the next record shows that all of them have been read."""
+    below = re.compile(re.escape(line) + r"((?:    .*\n)*)\d")
+    eventually(lambda: below.search(server.log) is not None)
+    found = below.search(server.log)
+    assert found is not None
+    return found[1]
 
 
 def test_a_deadlocked_handler_is_named_and_replaced_and_no_sibling_loses_a_request(serve: Serve) -> None:
