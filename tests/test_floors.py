@@ -23,7 +23,8 @@ FLOORS: dict[str, set[str]] = {
     "policy": set(),
     "worker": {"config", "serving", "ipc", "system"},
     "watcher": {"ipc", "system"},
-    "master": {"config", "serving", "ipc", "system", "worker", "watcher", "policy"},
+    "admin": {"config", "serving", "ipc", "system"},
+    "master": {"config", "serving", "ipc", "system", "worker", "watcher", "admin", "policy"},
     "cli": {"config", "serving", "ipc", "system", "worker", "master"},
     # What users import.
     "socketserver": {"serving"},
@@ -42,6 +43,7 @@ DEPENDENCIES: dict[str, set[str]] = {
     "system": {"psutil", "setproctitle"},
     "master": {"msgspec"},
     "watcher": {"watchfiles"},
+    "admin": {"msgspec"},
     "cli": {"click", "msgspec", "rich", "textual"},
 }
 # All that the supervisor needs to decide; nothing of it touches the world.

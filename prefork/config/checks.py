@@ -1,10 +1,11 @@
 """What single values cannot tell: whether the settings make sense together, and on this machine."""
 
+import ipaddress
 import os
 from collections import Counter
 from collections.abc import Iterator
 
-from prefork.address import MOST_PATH_BYTES
+from prefork.address import MOST_PATH_BYTES, BindAddress, parse_bind
 from prefork.config.settings import Settings
 
 _OF_TLS = ("tls_key", "tls_verify", "tls_ca", "tls_alpn", "tls_ciphers")
@@ -34,6 +35,10 @@ def find_doubts(settings: Settings) -> Iterator[str]:
         yield "tls_ca: not used while tls_verify is none; no client is asked for a certificate"
     if settings.trusted_proxies and not _demands_headers(settings):
         yield "trusted_proxies: not used while proxy_protocol is off; no listener expects a PROXY header"
+    for name in ("admin", "agent"):
+        text = getattr(settings, name)
+        if text != "off" and not _is_local(parse_bind(text)):
+            yield f"{name}: whoever reaches {text} can see what this server does; keep it to a network you trust"
 
 
 def _check_places(settings: Settings) -> Iterator[Finding]:
@@ -99,6 +104,15 @@ def _check_proxies(settings: Settings) -> Iterator[Finding]:
 
 def _demands_headers(settings: Settings) -> bool:
     return settings.proxy_protocol == "on" or any(address.proxy for address in settings.bind)
+
+
+def _is_local(address: BindAddress) -> bool:
+    if address.kind == "unix" or address.host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(address.host).is_loopback
+    except ValueError:
+        return False
 
 
 def _installed(package: str) -> bool:

@@ -15,6 +15,7 @@ from prefork.address import BindAddress
 from prefork.config.cpus import usable_cpus
 from prefork.config.values import (
     Size,
+    read_admin,
     read_bind,
     read_group,
     read_name,
@@ -308,6 +309,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str,
         Option("Operation", "Write the pid of the master to this file, locked while it runs.", metavar="FILE"),
     ] = ""
+    admin: Annotated[
+        str,
+        Option(
+            "Operation",
+            "Where to serve metrics, health and the status page over HTTP.",
+            metavar="off|ADDRESS",
+            read=read_admin,
+        ),
+    ] = "off"
+    agent: Annotated[
+        str,
+        Option("Operation", "Where to answer HAProxy's agent checks.", metavar="off|ADDRESS", read=read_admin),
+    ] = "off"
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         Option("Operation", "The least important records to log."),

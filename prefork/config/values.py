@@ -95,6 +95,18 @@ def read_bind(raw: object) -> BindAddress:
     return raw if isinstance(raw, BindAddress) else parse_bind(read_text(raw))
 
 
+def read_admin(raw: object) -> str:
+    """Read `off` or a stream address; one without a host is on the loopback interface."""
+    text = read_text(raw).strip()
+    if text == "off":
+        return text
+    port = text.removeprefix("tcp://")
+    address = parse_bind(f"tcp://127.0.0.1{port}" if port.startswith(":") else text)
+    if address.kind not in ("tcp", "unix"):
+        raise ValueError(f"must be off, tcp://HOST:PORT or unix:PATH, not {text!r}")
+    return str(address)
+
+
 def read_variable(raw: object) -> str:
     text = raw if isinstance(raw, str) else ""  # a value may hold any character but NUL
     name, equals, _ = text.partition("=")

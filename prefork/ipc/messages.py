@@ -1,4 +1,4 @@
-"""What the master, a mold, a worker and the watcher say to each other; docs/protocols.md has the layout.
+"""What the master, a mold, a worker and the helpers say to each other; docs/protocols.md has the layout.
 
 One message is one packet of a SOCK_SEQPACKET pair, msgpack with its type's name first. The master believes nothing
 that does not decode.
@@ -22,7 +22,7 @@ class Hello(_Message, frozen=True):
 
 
 class Ready(_Message, frozen=True):
-    """Worker to master: every server accepts. Mold: the generation can be forked from. Watcher: changes are seen."""
+    """To the master. Worker: every server accepts. Mold: the generation can be forked from. Helper: it works."""
 
 
 class StoppedAccepting(_Message, frozen=True):
@@ -103,6 +103,14 @@ class Serves(_Message, frozen=True):
     control: bool
 
 
+class AskStatus(_Message, frozen=True):
+    """Admin to master: send the status."""
+
+
+class Status(_Message, frozen=True):
+    """Master to admin, with a file in memory attached (SCM_RIGHTS) that holds the status as JSON, if it can."""
+
+
 class Drain(_Message, frozen=True):
     """Master to worker: stop accepting, after the queues of the listeners in `finish` are empty.
 
@@ -119,7 +127,7 @@ class Dump(_Message, frozen=True):
 
 
 class LogReopened(_Message, frozen=True):
-    """Master to worker, mold and watcher, with a descriptor attached: write to this log file through it from now on."""
+    """Master to worker, mold and helper, with a descriptor attached: write to this log file through it from now on."""
 
     file: str
 
@@ -141,20 +149,26 @@ FromMold = Ready | Failed | Certificate | Unsafe | Forked | ForkFailed
 FromWatcher = Ready | Failed | Changed
 FromSuccessor = Serves | Failed
 ToSuccessor = HandedOver
+FromAdmin = Ready | Failed | AskStatus
 ToWorker = Drain | Dump | LogReopened
 ToMold = ForkWorker | LogReopened
 ToWatcher = LogReopened
-Message = FromWorker | FromMold | FromWatcher | FromSuccessor | ToWorker | ToMold | ToWatcher | ToSuccessor
+ToAdmin = Status | LogReopened
+ToHelper = ToWatcher | ToAdmin
+FromOthers = FromMold | FromWatcher | FromSuccessor | FromAdmin
+Message = FromWorker | FromOthers | ToWorker | ToMold | ToHelper | ToSuccessor
 
 encode = msgspec.msgpack.Encoder().encode
 from_worker: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
 from_mold: msgspec.msgpack.Decoder[FromMold] = msgspec.msgpack.Decoder(FromMold)
 from_watcher: msgspec.msgpack.Decoder[FromWatcher] = msgspec.msgpack.Decoder(FromWatcher)
 from_successor: msgspec.msgpack.Decoder[FromSuccessor] = msgspec.msgpack.Decoder(FromSuccessor)
+from_admin: msgspec.msgpack.Decoder[FromAdmin] = msgspec.msgpack.Decoder(FromAdmin)
 to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
 to_mold: msgspec.msgpack.Decoder[ToMold] = msgspec.msgpack.Decoder(ToMold)
 to_successor: msgspec.msgpack.Decoder[ToSuccessor] = msgspec.msgpack.Decoder(ToSuccessor)
 to_watcher: msgspec.msgpack.Decoder[ToWatcher] = msgspec.msgpack.Decoder(ToWatcher)
+to_admin: msgspec.msgpack.Decoder[ToAdmin] = msgspec.msgpack.Decoder(ToAdmin)
 
 
 def shorten(text: str, limit: int = PACKET_BYTES // 8) -> str:

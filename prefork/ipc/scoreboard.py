@@ -3,7 +3,8 @@
 One board per generation, an anonymous mmap inherited through the forks: for each slot a worker row (its beat) and
 `threads` + 1 thread rows. Every row has exactly one writer, so nothing is locked: the worker row is written by the
 worker's main thread, a thread row by the thread that holds it, the last one by the foreign servers of the worker
-together (under their lock). Readers may see a row in the middle of a change; counters are single aligned words.
+together (under their lock). Readers may see a row in the middle of a change. What is counted lies beside the rows, in
+the same order (`TallyBoard`).
 Untouched pages cost nothing, so the board has room for every slot there can ever be; it goes with its last reference.
 """
 
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 
 from prefork.address import format_peer
 from prefork.ipc.loads import Loads, WorkerLoad
+from prefork.ipc.tallies import Tally, TallyBoard, TallyRows
 
 BEAT_INTERVAL = 0.5  # seconds between two beats of an idle worker's main thread
 
@@ -25,23 +27,18 @@ _BEAT = struct.Struct("=d")
 _MEMORY = struct.Struct("=Q")
 _MEMORY_AT = 8
 _WORKER_ROW_BYTES = 64
-# accepted, closed, failed; start of the present request (0: idle), its listener, then peer and tag as text; how many
-# connections this row has parked more than it took up again
-_COUNTERS = struct.Struct("=QQQ")
+# start of the present request (0: idle), its listener, then peer and tag as text; how many connections this row has
+# parked more than it took up again
 _REQUEST = struct.Struct("=dI")
 _TEXT = struct.Struct("=64p64p")
-_REQUEST_AT = _COUNTERS.size
+_REQUEST_AT = 0
 _TEXT_AT = _REQUEST_AT + _REQUEST.size
 _PARKED = struct.Struct("=q")
-_PARKED_AT = 200
-_THREAD_ROW_BYTES = 256
+_PARKED_AT = 144
+_THREAD_ROW_BYTES = 192
 # until when the request may take at least (0: no longer than any), and the thread's identity
 _PATIENCE = struct.Struct("=dQ")
 _PATIENCE_AT = _THREAD_ROW_BYTES - _PATIENCE.size
-_CLOSED_AT = 8
-_FAILED_AT = 16
-_REFUSED_AT = 192
-_WORD = struct.Struct("=Q")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,43 +64,28 @@ class Request:
         return f"{self.peer}{where}{tag}, for {now - self.since:.3g} s"
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """Connections (or datagrams) of a worker since it was forked."""
-
-    accepted: int = 0
-    closed: int = 0
-    failed: int = 0
-    refused: int = 0
-
-    def __add__(self, other: Counts) -> Counts:
-        return Counts(
-            self.accepted + other.accepted,
-            self.closed + other.closed,
-            self.failed + other.failed,
-            self.refused + other.refused,
-        )
-
-
 class Scoreboard:
     """All rows of a generation; made by the master before it forks the mold."""
 
-    def __init__(self, slots: int, threads: int) -> None:
+    def __init__(self, slots: int, threads: int, listeners: Sequence[str]) -> None:
         self.threads = threads
+        self._tallies = TallyBoard(slots, threads + 1, listeners)
         self._slot_bytes = _WORKER_ROW_BYTES + (threads + 1) * _THREAD_ROW_BYTES
         self._memory = mmap.mmap(-1, slots * self._slot_bytes, flags=mmap.MAP_SHARED | mmap.MAP_ANONYMOUS)
         self._loads = Loads(slots)
 
     def worker(self, slot: int) -> WorkerRows:
         """Return the rows of a slot."""
-        return WorkerRows(self._memory, slot * self._slot_bytes, self.threads, self._loads.worker(slot))
+        rows = self._tallies.slot(slot)
+        return WorkerRows(self._memory, slot * self._slot_bytes, self.threads, rows, self._loads.worker(slot))
 
 
 class WorkerRows:
     """The rows of one slot: written in the worker, read in the master."""
 
-    def __init__(self, memory: mmap.mmap, start: int, threads: int, load: WorkerLoad) -> None:
+    def __init__(self, memory: mmap.mmap, start: int, threads: int, tallies: TallyRows, load: WorkerLoad) -> None:
         self._memory = memory
+        self._tallies = tallies
         self._start = start
         self._threads_start = start + _WORKER_ROW_BYTES
         self.threads = threads
@@ -118,6 +100,7 @@ class WorkerRows:
         size = _WORKER_ROW_BYTES + (self.threads + 1) * _THREAD_ROW_BYTES
         self._memory[self._start : self._start + size] = bytes(size)
         self.load.clear()
+        self._tallies.clear()
 
     def beat(self) -> None:
         """Say that the main thread can still obey (worker's main thread only)."""
@@ -141,15 +124,18 @@ class WorkerRows:
         """Count a connection and show whom the thread serves (the thread of that row only)."""
         at = self._threads_start + row * _THREAD_ROW_BYTES
         self._show(at, row, listener, client_address)
-        _WORD.pack_into(self._memory, at, _WORD.unpack_from(self._memory, at)[0] + 1)
+        self._tallies.opened(row, listener)
 
-    def closed(self, row: int, failed: bool) -> None:
-        """Count the end of what the thread served (the thread of that row only)."""
-        at = self._threads_start + row * _THREAD_ROW_BYTES
-        _REQUEST.pack_into(self._memory, at + _REQUEST_AT, 0.0, 0)
-        if failed:
-            self._increment(at + _FAILED_AT)
-        self._increment(at + _CLOSED_AT)
+    def closed(self, row: int, failed: bool, listener: int | None = None, since: float | None = None) -> None:
+        """Count the end of what the thread served (the thread of that row only).
+
+        `listener` and `since` say which request it was, if the row has several at a time.
+        """
+        at = self._threads_start + row * _THREAD_ROW_BYTES + _REQUEST_AT
+        if since is None or listener is None:
+            since, listener = _REQUEST.unpack_from(self._memory, at)
+        _REQUEST.pack_into(self._memory, at, 0.0, 0)
+        self._tallies.closed(row, listener, failed, time.monotonic() - since)
 
     def identified(self, row: int, client_address: object) -> None:
         """Show that the thread serves somebody else than it seemed (the thread of that row only)."""
@@ -158,7 +144,8 @@ class WorkerRows:
 
     def refused(self, row: int) -> None:
         """Count a connection that is closed without being served (the thread of that row only)."""
-        self._increment(self._threads_start + row * _THREAD_ROW_BYTES + _REFUSED_AT)
+        at = self._threads_start + row * _THREAD_ROW_BYTES + _REQUEST_AT
+        self._tallies.refused(row, _REQUEST.unpack_from(self._memory, at)[1])
 
     def parked(self, row: int) -> None:
         """Show that what the thread served waits for its client, without a thread (the thread of that row only)."""
@@ -197,17 +184,13 @@ class WorkerRows:
         at += _PARKED_AT
         _PARKED.pack_into(self._memory, at, _PARKED.unpack_from(self._memory, at)[0] + difference)
 
-    def _increment(self, at: int) -> None:
-        _WORD.pack_into(self._memory, at, _WORD.unpack_from(self._memory, at)[0] + 1)
+    def tallies(self) -> dict[str, Tally]:
+        """Add up what all threads have counted, by the address of the listener."""
+        return self._tallies.read()
 
-    def counts(self) -> Counts:
-        """Add up the counters of all thread rows."""
-        total = Counts()
-        for row in range(self.threads + 1):
-            at = self._threads_start + row * _THREAD_ROW_BYTES
-            refused = _WORD.unpack_from(self._memory, at + _REFUSED_AT)
-            total += Counts(*_COUNTERS.unpack_from(self._memory, at), *refused)
-        return total
+    def total(self) -> Tally:
+        """Add up what all threads have counted of all listeners."""
+        return sum(self.tallies().values(), Tally())
 
     def count_parked(self) -> int:
         """Add up how many connections are parked: one row parks a connection, another may take it up again."""

@@ -62,7 +62,7 @@ class Deaths:
             how=self._explain(worker, how),
             at=now,
             age=now - worker.ordered_at,
-            accepted=worker.rows.counts().accepted,
+            accepted=worker.rows.total().accepted,
             resident_bytes=worker.rows.memory(),
             in_flight=worker.rows.requests(),
             listeners=worker.listeners,

@@ -93,7 +93,7 @@ class Generations:
             log.info("listening: %s%s", listener.actual, " (kept since the last start)" if listener.kept else "")
             self._keep(listener)
         _warn_about_backlog(loaded.settings, opened)
-        board = Scoreboard(SLOTS, loaded.settings.threads)
+        board = Scoreboard(SLOTS, loaded.settings.threads, [listener.actual for listener in listeners])
         self._living[number] = Generation(number, loaded, listeners, board)
         return self._living[number]
 
@@ -138,10 +138,16 @@ class Generations:
                 listener.take_over(inodes[listener.address.place])
         return [listener.address.place for listener in self.listeners()]
 
-    def make_estate(self, channel: int, control: PassedListener | None, manager: ServiceManager) -> Estate:
+    def make_estate(
+        self,
+        channel: int,
+        control: PassedListener | None,
+        manager: ServiceManager,
+        helpers: Sequence[PassedListener],
+    ) -> Estate:
         """Describe what a successor gets: every listener that is not about to be closed."""
         kept = [pass_of(listener) for listener in self.listeners() if not listener.sealed]
-        return Estate(channel, kept, list(self._inherited), control, manager)
+        return Estate(channel, kept, list(self._inherited), control, manager, list(helpers))
 
     def hand_over(self, places: Collection[str]) -> None:
         """Leave to a successor the listeners that it has taken over; the others are sealed and served by us."""

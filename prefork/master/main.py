@@ -15,10 +15,11 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefork import __version__, logs
 from prefork.config.load import Loaded
+from prefork.config.settings import Settings
 from prefork.errors import UsageError
 from prefork.ipc import messages
 from prefork.ipc.channel import Channel, ChannelBroken
@@ -26,6 +27,7 @@ from prefork.master import status, wording
 from prefork.master.announcer import Announcer
 from prefork.master.desk import Desk
 from prefork.master.generations import Generations
+from prefork.master.helper import Helper
 from prefork.master.load import LoadReader
 from prefork.master.perform import Performer
 from prefork.master.sources import SignalSource, Source, Sources
@@ -44,6 +46,9 @@ from prefork.system.pidfile import Pidfile
 from prefork.system.privileges import check_possible
 from prefork.system.proctitle import set_title
 from prefork.system.store import Store
+
+if TYPE_CHECKING:
+    from prefork.master.admin import Admin
 
 log = logging.getLogger("prefork.master")
 
@@ -109,7 +114,9 @@ class Master(BaseServer):
         self._predecessor = predecessor  # until it has been told how its upgrade ended
         self._pidfile: Pidfile | None = None
         self._successor = Successor(self._sources, self._processes, self._note_taken_over)
-        self._watcher = Watcher(settings, self._sources, self._processes) if settings.reload else None
+        self._decisions = status.Decisions()
+        self._helpers: list[Helper] = []
+        self._admin: Admin | None = None  # one of the helpers
         try:
             first = self._generations.prepare(1, loaded, predecessor.estate.listeners if predecessor else ())
             if predecessor is None:
@@ -125,6 +132,7 @@ class Master(BaseServer):
                 self._successor.end,
             )
             passed = predecessor.estate.control if predecessor else None
+            self._make_helpers(settings)
             self._desk = Desk(
                 settings.control,
                 self._sources,
@@ -141,11 +149,21 @@ class Master(BaseServer):
             self._close_owned()
             raise
 
+    def _make_helpers(self, settings: Settings) -> None:
+        if settings.reload:
+            self._helpers.append(Watcher(settings, self._sources, self._processes))
+        if settings.admin != "off" or settings.agent != "off":
+            from prefork.master.admin import Admin  # a master without one stays small
+
+            passed = self._predecessor.estate.helpers if self._predecessor else None
+            self._admin = Admin(settings, self._sources, self._processes, self._describe, passed)
+            self._helpers.append(self._admin)
+
     def start(self) -> None:
         """Take over the signals and order the first generation."""
         self._sources.add(SignalSource(self._reopen_logs))
-        if self._watcher is not None:
-            self._watcher.start_if_due(time.monotonic())
+        for helper in self._helpers:
+            helper.start_if_due(time.monotonic())
         log.info("starting: prefork %s serves %s", __version__, self._target)
         self._tell_supervisor([events.StartRequested()])
 
@@ -157,9 +175,7 @@ class Master(BaseServer):
 
     def _select_timeout(self, poll_interval: float | None) -> float | None:
         deadlines = (self._desk.deadline(), self._processes.stacks.deadline(), self._announcer.deadline())
-        deadline = min(self._supervisor.deadline(), *deadlines)
-        if self._watcher is not None:
-            deadline = min(deadline, self._watcher.deadline())
+        deadline = min(self._supervisor.deadline(), *deadlines, *(one.deadline() for one in self._helpers))
         return None if deadline == math.inf else max(0.0, deadline - time.monotonic())
 
     def get_request(self) -> tuple[Source, None]:
@@ -196,8 +212,8 @@ class Master(BaseServer):
             self._announcer.give_sign(now)
         self._announcer.wait_if_pending()
         self._desk.drop_late(now)
-        if self._watcher is not None:
-            self._watcher.start_if_due(now)
+        for helper in self._helpers:
+            helper.start_if_due(now)
 
     def _read_load(self, now: float) -> Event:
         settings = self._generations.get(self._supervisor.generation).fleet_settings()
@@ -217,8 +233,8 @@ class Master(BaseServer):
         self._close_owned()
 
     def _close_owned(self) -> None:
-        if self._watcher is not None:
-            self._watcher.close()
+        for helper in self._helpers:
+            helper.close()
         self._successor.close()
         self._processes.end()
         self._generations.close()
@@ -248,9 +264,10 @@ class Master(BaseServer):
     def _carry_out(self, action: Action) -> None:
         """Log an action, show the line to those who follow, and perform it."""
         headline = wording.headline_of(action)
-        extra = {"detail": wording.detail_of(action), **self._performer.identity_of(action)}
-        log.log(wording.level_of(action), "%s: %s", headline, action.reason, extra=extra)
+        level, identity = wording.level_of(action), self._performer.identity_of(action)
+        log.log(level, "%s: %s", headline, action.reason, extra={"detail": wording.detail_of(action), **identity})
         self._desk.tell(f"{headline}: {action.reason}")
+        self._decisions.note(level, headline, action.reason, identity)
         self._events.extend(self._performer.perform(action))
         self._desk.note(action)
         if self._predecessor is not None:
@@ -263,12 +280,15 @@ class Master(BaseServer):
 
     def _start_successor(self) -> Iterable[Event]:
         manager = self._announcer.manager
+        helpers = self._admin.passed() if self._admin is not None else []
         return self._successor.start(
-            lambda channel: self._generations.make_estate(channel, self._desk.passed(), manager)
+            lambda channel: self._generations.make_estate(channel, self._desk.passed(), manager, helpers)
         )
 
     def _note_taken_over(self, places: Sequence[str], has_control: bool) -> None:
         self._generations.hand_over(places)
+        if self._admin is not None:
+            self._admin.hand_over(places)
         self._desk.note_successor(self._successor.pid, has_control)
         if self._pidfile is not None:
             self._pidfile.hand_over()
@@ -295,6 +315,8 @@ class Master(BaseServer):
         match action:
             case actions.Report("ready"):
                 places = self._generations.take_over(predecessor.estate.listeners)
+                if self._admin is not None:
+                    places += self._admin.take_over()
                 predecessor.tell_serving(places, self._desk.take_over())
                 pidfile = self._generations.get(1).settings.pidfile
                 predecessor.wait_for_hand_over(self._sources, lambda: self._note_handed_over(pidfile))
@@ -305,10 +327,8 @@ class Master(BaseServer):
         self._predecessor = None
 
     def _reopen_logs(self) -> None:
-        channels: list[Channel[Any]] = [
-            *self._processes.channels(),
-            *(self._watcher.channels() if self._watcher else ()),
-        ]
+        helpers = [channel for helper in self._helpers for channel in helper.channels()]
+        channels: list[Channel[Any]] = [*self._processes.channels(), *helpers]
         for file, descriptor in logs.reopen().items():
             for channel in channels:
                 try:
@@ -317,9 +337,18 @@ class Master(BaseServer):
                     pass  # it is dying, and will write no more lines
 
     def _describe(self) -> dict[str, object]:
-        return status.describe(
-            self._supervisor, self._processes, self._generations, self._performer.tally, self._started
-        )
+        return {
+            **status.describe(
+                self._supervisor,
+                self._processes,
+                self._generations,
+                self._performer.settings,
+                self._performer.tally,
+                self._started,
+            ),
+            "decisions": self._decisions.describe(),
+            **(self._admin.addresses if self._admin is not None else {}),
+        }
 
 
 def _no_handler(*_: object) -> None:

@@ -22,7 +22,10 @@ log = logging.getLogger("prefork.master")
 
 
 class Performer:
-    """The hands of the supervisor: forks, drains, kills, binds and closes. `tally` counts what happened."""
+    """The hands of the supervisor: forks, drains, kills, binds and closes.
+
+    `tally` counts what happened; `settings` are those of the generation that serves.
+    """
 
     def __init__(
         self,
@@ -34,14 +37,13 @@ class Performer:
         end_successor: Callable[[], None],
     ) -> None:
         self._loaded = loaded  # read again by each reload
-        self._control = loaded.settings.control
-        self._pidfile = loaded.settings.pidfile
+        self._started_with = self.settings = loaded.settings
         self._supervisor = supervisor
         self._generations = generations
         self._processes = processes
         self._start_successor = start_successor
         self._end_successor = end_successor
-        self.tally = {"restarts": 0, "reloads": 0, "reloads_failed": 0}
+        self.tally = {"reloads": 0, "reloads_failed": 0}
 
     def perform(self, action: Action) -> Iterable[Event]:
         """Do what is ordered; return what is known at once. The rest is heard later."""
@@ -151,8 +153,6 @@ class Performer:
 
     def _note_report(self, report: actions.Report) -> None:
         match report.subject:
-            case "worker lost":
-                self.tally["restarts"] += 1
             case "reload complete":
                 self.tally["reloads"] += 1
                 self._adopt_settings(report.generation)
@@ -162,10 +162,14 @@ class Performer:
 
     def _adopt_settings(self, generation: int) -> None:
         """Let the master itself follow the settings that its workers have now."""
-        settings = self._generations.get(generation).settings
+        self.settings = settings = self._generations.get(generation).settings
         logs.set_up(settings.log_level, settings.log_file, settings.log_format, settings.access_log)
         set_title("master", settings.name)
-        if settings.pidfile != self._pidfile:
-            log.warning("pidfile not changed: it stays %s until the next start", self._pidfile or "unwritten")
-        if settings.control != self._control:
-            log.warning("control not changed: it stays %s until the next start", self._control)
+        if settings.pidfile != self._started_with.pidfile:
+            log.warning(
+                "pidfile not changed: it stays %s until the next start", self._started_with.pidfile or "unwritten"
+            )
+        for name in ("control", "admin", "agent"):
+            stays = getattr(self._started_with, name)
+            if getattr(settings, name) != stays:
+                log.warning("%s not changed: it stays %s until the next start", name, stays)

@@ -1,42 +1,68 @@
-"""What `prefork status` shows: the supervisor's beliefs beside what the scoreboard says."""
+"""What `prefork status` and the admin helper show: the supervisor's beliefs beside what the scoreboard says."""
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import time
-from collections import Counter
+from collections import Counter, deque
 from typing import TYPE_CHECKING
 
 from prefork import __version__
-from prefork.ipc.scoreboard import Counts
+from prefork.config.settings import Settings
+from prefork.ipc.tallies import BOUNDS, Tallies, Tally, add_up
 from prefork.master import deaths
 from prefork.master.generations import Generations
 from prefork.master.workers import Processes, WorkerProcess
 from prefork.policy.fleet import ReloadOutcome, Worker
 from prefork.policy.supervisor import Supervisor
+from prefork.system.queues import queue_of
+from prefork.system.sockets import Listener
 from prefork.system.usage import resident_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_DECISIONS_KEPT = 50
+
+
+class Decisions:
+    """The last decisions of the supervisor, for those who look later."""
+
+    def __init__(self) -> None:
+        self._kept: deque[dict[str, object]] = deque(maxlen=_DECISIONS_KEPT)
+
+    def note(self, level: int, what: str, why: str, identity: Mapping[str, int]) -> None:
+        """Keep one decision."""
+        name = logging.getLevelName(level).lower()
+        self._kept.append({"at": time.time(), "level": name, "what": what, "why": why, **identity})
+
+    def describe(self) -> list[dict[str, object]]:
+        """Return them, the oldest first; `at` is a time of the wall clock."""
+        return list(self._kept)
+
 
 def describe(
-    supervisor: Supervisor, processes: Processes, generations: Generations, tally: Mapping[str, int], started: float
+    supervisor: Supervisor,
+    processes: Processes,
+    generations: Generations,
+    settings: Settings,
+    tally: Mapping[str, int],
+    started: float,
 ) -> dict[str, object]:
     """Return the status as docs/protocols.md lays it out."""
     now = time.monotonic()
-    current = generations.get(supervisor.generation)
+    current = generations.find(supervisor.generation)  # released, while only workers of former ones drain
     living = {one.number: one for one in processes.living()}
-    counts = processes.counts_of_the_dead
-    for one in living.values():
-        counts += one.rows.counts()
+    tallies = {number: one.rows.tallies() for number, one in living.items()}
+    by_listener = add_up([processes.tallies_of_the_dead, *tallies.values()])
     return {
-        "name": current.settings.name,
+        "name": settings.name,
         "pid": os.getpid(),
         "version": __version__,
         "python": platform.python_version(),
-        "target": current.settings.target,
+        "target": settings.target,
         "state": supervisor.state,
         "ready": supervisor.ready,
         "draining": supervisor.draining,
@@ -44,21 +70,29 @@ def describe(
         "generation": supervisor.generation,
         "candidate": supervisor.candidate,
         "wanted": supervisor.wanted,
-        "listeners": [
-            {"address": listener.actual, "bind": str(listener.address)} for listener in generations.listeners()
+        "listeners": [_describe_listener(listener) for listener in generations.listeners()],
+        "workers": [
+            _describe_worker(one, living.get(one.number), tallies.get(one.number, {}), generations, now)
+            for one in supervisor.workers()
         ],
         "certificates": [
-            {"file": one.file, "names": one.names, "not_after": one.not_after} for one in current.certificates
+            {"file": one.file, "names": one.names, "not_after": one.not_after}
+            for one in (current.certificates if current else ())
         ],
-        "workers": [_describe_worker(one, living.get(one.number), generations, now) for one in supervisor.workers()],
         "totals": {
-            **_describe_counts(counts),
+            **_describe_counts(_sum(by_listener)),
             # Some are refused before a thread carries them, by the limits, and some after that.
-            "refused": counts.refused + generations.ledger.refused(),
+            "refused": _sum(by_listener).refused + generations.ledger.refused(),
+            "lost": _sum(by_listener).lost,
+            "restarts": sum(supervisor.losses.values()),
             **tally,
             "suspects": processes.deaths.suspects.found,
         },
         "deaths": [deaths.describe(one, now) for one in processes.deaths.recent],
+        "connections": [_describe_tally(listener, by_listener[listener]) for listener in sorted(by_listener)],
+        "duration_bounds": BOUNDS,
+        "losses": dict(supervisor.losses),
+        "backoff": supervisor.longest_wait(now),
         "last_reload": _describe_reload(supervisor.last_reload, now),
     }
 
@@ -79,17 +113,38 @@ def count_workers(supervisor: Supervisor) -> dict[str, int]:
     return {"wanted": supervisor.wanted, **counts}
 
 
-def _describe_counts(counts: Counts) -> dict[str, int]:
+def _sum(tallies: Tallies) -> Tally:
+    return sum(tallies.values(), Tally())
+
+
+def _describe_counts(tally: Tally) -> dict[str, int]:
+    return {"accepted": tally.accepted, "served": tally.served, "failed": tally.failed, "refused": tally.refused}
+
+
+def _describe_tally(listener: str, tally: Tally) -> dict[str, object]:
     return {
-        "accepted": counts.accepted,
-        "served": counts.closed - counts.failed - counts.refused,
-        "failed": counts.failed,
-        "refused": counts.refused,
+        "listener": listener,
+        "open": tally.open,
+        **_describe_counts(tally),
+        "lost": tally.lost,
+        "seconds": tally.seconds,
+        "durations": tally.durations,
+    }
+
+
+def _describe_listener(listener: Listener) -> dict[str, object]:
+    queue = queue_of(listener.socket)
+    return {
+        "address": listener.actual,
+        "bind": str(listener.address),
+        "waiting": queue.waiting,
+        "limit": queue.limit,
+        "drops": queue.drops,
     }
 
 
 def _describe_worker(
-    believed: Worker, process: WorkerProcess | None, generations: Generations, now: float
+    believed: Worker, process: WorkerProcess | None, tallies: Tallies, generations: Generations, now: float
 ) -> dict[str, object]:
     described: dict[str, object] = {
         "slot": believed.slot,
@@ -102,7 +157,7 @@ def _describe_worker(
     }
     if process is None:
         return described
-    beat, counts, requests = process.rows.last_beat(), process.rows.counts(), process.rows.requests()
+    beat, tally, requests = process.rows.last_beat(), _sum(tallies), process.rows.requests()
     generation = generations.find(believed.generation)
     listeners = generation.listeners if generation else []
     return {
@@ -110,15 +165,15 @@ def _describe_worker(
         "beat_age": None if beat is None else now - beat,
         "threads": process.rows.threads,
         "threads_busy": len(requests),
-        "open": counts.accepted - counts.closed,
+        "open": tally.open,
         "parked": process.rows.count_parked(),
-        **_describe_counts(counts),
+        **_describe_counts(tally),
         "rss": resident_bytes(process.pid) if process.pid else None,
         "requests": [
             {
                 "peer": request.peer,
                 "listener": str(listeners[request.listener].address) if request.listener < len(listeners) else "",
-                "seconds": now - request.since,
+                "seconds": max(0.0, now - request.since),
                 "tag": request.tag,
             }
             for request in requests

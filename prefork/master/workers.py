@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from prefork.ipc import messages
 from prefork.ipc.channel import Channel, ChannelBroken, make_pair
 from prefork.ipc.ledger import Ledger
-from prefork.ipc.scoreboard import Counts, WorkerRows
+from prefork.ipc.scoreboard import WorkerRows
+from prefork.ipc.tallies import Tallies, add_up
 from prefork.logs import open_descriptors
 from prefork.master.deaths import Deaths, detail_of
 from prefork.master.generations import Generation
@@ -106,7 +107,7 @@ class Processes:
         self._unclaimed: dict[int, str] = {}  # died before their mold had said whose they were
         self._disowned: set[int] = set()  # numbers given up before their mold forked them
         self._helpers: dict[int, Callable[[str], Iterable[Event]]] = {}  # by pid: what their death means
-        self.counts_of_the_dead = Counts()
+        self.tallies_of_the_dead: Tallies = {}
         self.stacks = Stacks()
         self.deaths = Deaths()
 
@@ -314,6 +315,10 @@ class Processes:
         """Have `gone` called with how it ended, once a child that is no part of the fleet has been reaped."""
         self._helpers[pid] = gone
 
+    def forget_helper(self, pid: int) -> None:
+        """Follow it no longer: it has been reaped, and its pid may become somebody else's."""
+        self._helpers.pop(pid, None)
+
     def reap(self) -> Iterable[Event]:
         """Reap every child that has ended, ours or adopted, and return what that means."""
         for death in processes.reap():
@@ -341,7 +346,8 @@ class Processes:
         self.stacks.note_gone(gone)
         death = self.deaths.examine(gone, how)
         gone.close()
-        self.counts_of_the_dead += gone.rows.counts()
+        buried = {listener: tally.bury() for listener, tally in gone.rows.tallies().items()}
+        self.tallies_of_the_dead = add_up([self.tallies_of_the_dead, buried])
         self._ledger.clear(gone.slot)
         self._pressure.note_overload(gone.number, False)
         gone.rows.load.clear()

@@ -19,8 +19,9 @@ def blame_generation(fleet: Fleet, number: int, failure: Failure, now: float) ->
         fleet.report("start failed", number, failure.reason, failure.detail)
 
 
-def lose_worker(fleet: Fleet, worker: Worker, failure: Failure, now: float) -> float:
+def lose_worker(fleet: Fleet, worker: Worker, cause: str, failure: Failure, now: float) -> float:
     """Note that it ended, or must be ended, by its own fault. Return how long its slot has to wait."""
+    fleet.losses[cause] = fleet.losses.get(cause, 0) + 1
     served = worker.served_for(now)
     on_trial = fleet.on_trial is not None and fleet.on_trial.number == worker.generation
     if on_trial or served < PROVEN_AFTER:

@@ -214,6 +214,7 @@ class Fleet:
         self.beats_read_at = -math.inf
         self.heard_until = -math.inf  # all that was said until then has been heard, so silence can be judged
         self.last_reload: ReloadOutcome | None = None
+        self.losses: dict[str, int] = {}  # workers that ended, or had to be ended, by their own fault; by cause
         self.news: list[Report] = []
         self.renewal = Backoff(proven_after=LONGEST)  # of a current mold that is gone
         self.recycling = Backoff(proven_after=2 * LONGEST)  # of workers that wear out soon after they were ready

@@ -28,7 +28,7 @@ def give_up_late_molds(fleet: Fleet, now: float) -> Iterator[Action]:
 def kill_broken(fleet: Fleet, now: float) -> Iterator[Action]:
     for worker in list(fleet.workers.values()):
         if worker.broken and worker.state is not WorkerState.KILLED:
-            yield _kill_faulty(fleet, worker, worker.broken, now)
+            yield _kill_faulty(fleet, worker, "broken channel", worker.broken, now)
 
 
 def kill_overdue(fleet: Fleet, now: float) -> Iterator[Action]:
@@ -39,10 +39,11 @@ def kill_overdue(fleet: Fleet, now: float) -> Iterator[Action]:
         match worker.state:
             case WorkerState.STARTING:
                 time = duration(settings.boot_timeout)
-                yield _dump_then_kill(fleet, worker, f"not ready within {time} (boot_timeout)", now)
+                yield _dump_then_kill(fleet, worker, "boot timeout", f"not ready within {time} (boot_timeout)", now)
             case WorkerState.SERVING:
                 silence = f"no beat for {duration(settings.heartbeat_timeout)} (heartbeat_timeout)"
-                yield _dump_then_kill(fleet, worker, worker.wedged or silence, now)
+                cause = "wedged" if worker.wedged else "heartbeat timeout"
+                yield _dump_then_kill(fleet, worker, cause, worker.wedged or silence, now)
             case WorkerState.DRAINING:
                 yield kill(fleet, worker, "still there after the time it had to drain", now)
             case WorkerState.KILLED:
@@ -68,16 +69,16 @@ def drain(fleet: Fleet, worker: Worker, reason: str, now: float, *, final: bool 
     return Drain(worker.number, worker.drain_seconds, final, reason)
 
 
-def _dump_then_kill(fleet: Fleet, worker: Worker, reason: str, now: float) -> Dump | Kill:
+def _dump_then_kill(fleet: Fleet, worker: Worker, cause: str, reason: str, now: float) -> Dump | Kill:
     """Let it show where it hangs, and give it a moment for that. A beat meanwhile saves it."""
     if worker.dumped:
-        return _kill_faulty(fleet, worker, reason, now)
+        return _kill_faulty(fleet, worker, cause, reason, now)
     worker.dumped = True
     worker.deadline = now + DUMP_TIME
     return Dump(worker.number, f"{reason}; killed in {duration(DUMP_TIME)}")
 
 
-def _kill_faulty(fleet: Fleet, worker: Worker, reason: str, now: float) -> Kill:
+def _kill_faulty(fleet: Fleet, worker: Worker, cause: str, reason: str, now: float) -> Kill:
     if worker.state in (WorkerState.STARTING, WorkerState.SERVING):
-        lose_worker(fleet, worker, Failure(reason), now)
+        lose_worker(fleet, worker, cause, Failure(reason), now)
     return kill(fleet, worker, reason, now)

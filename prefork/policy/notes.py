@@ -113,7 +113,7 @@ def _note_stopped_accepting(fleet: Fleet, worker: Worker, now: float) -> None:
         return
     if worker.state in (WorkerState.STARTING, WorkerState.SERVING):
         # Somebody sent it a TERM, or its service ended. It drains as if we had told it to.
-        lose_worker(fleet, worker, Failure("stopped accepting"), now)
+        lose_worker(fleet, worker, "stopped accepting", Failure("stopped accepting"), now)
         fleet.report("worker leaving", worker.generation, "nobody told it to drain", number=worker.number)
         worker.state = WorkerState.DRAINING
         worker.drain_seconds = fleet.generations[worker.generation].settings.drain_timeout
@@ -146,7 +146,7 @@ def _note_exit(fleet: Fleet, worker: Worker, end: Failure, now: float) -> None:
             fleet.report("worker gone", worker.generation, f"{end.reason} {when}", end.detail, worker.number)
         return
     failure = worker.complaint or Failure(f"{end.reason} {when}", end.detail)
-    delay = lose_worker(fleet, worker, failure, now)
+    delay = lose_worker(fleet, worker, "cannot start" if worker.complaint else end.reason, failure, now)
     rest = f"stays empty for {duration(delay)}" if delay and fleet.will_replace(worker) else "is empty"
     reason = f"{failure.reason}; its slot {worker.slot} {rest}"
     fleet.report("worker lost", worker.generation, reason, failure.detail, worker.number)

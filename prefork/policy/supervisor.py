@@ -8,7 +8,7 @@ stand in the order of their importance: after one has ordered something, all are
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from prefork.policy import events, health, recycling, rollout, scaling, staffing, stopping, upgrade
 from prefork.policy.actions import Action, duration
@@ -126,6 +126,15 @@ class Supervisor:
     @property
     def last_reload(self) -> ReloadOutcome | None:
         return self._fleet.last_reload
+
+    @property
+    def losses(self) -> Mapping[str, int]:
+        """How many workers ended, or had to be ended, by their own fault, by cause."""
+        return self._fleet.losses
+
+    def longest_wait(self, now: float) -> float:
+        """Return for how long the back-off of some slot still lasts; 0 if none waits."""
+        return max((until - now for until in self._fleet.target.waiting(now).values()), default=0.0)
 
     def workers(self) -> list[Worker]:
         """Return all living workers in the order of their numbers; to be read only."""

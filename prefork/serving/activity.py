@@ -12,8 +12,11 @@ if TYPE_CHECKING:
         def opened(self, row: int, listener: int, client_address: object) -> None:
             """A connection was accepted; the row is busy with it."""
 
-        def closed(self, row: int, failed: bool) -> None:
-            """It has ended; `failed` if its handler raised."""
+        def closed(self, row: int, failed: bool, listener: int | None = None, since: float | None = None) -> None:
+            """It has ended; `failed` if its handler raised.
+
+            A row that is busy with several at a time says which: its listener, and since when it was open.
+            """
 
         def identified(self, row: int, client_address: object) -> None:
             """Its client is another one than whoever connected: a proxy has said so."""
@@ -52,7 +55,7 @@ class NoActivity:
     def opened(self, row: int, listener: int, client_address: object) -> None:
         pass
 
-    def closed(self, row: int, failed: bool) -> None:
+    def closed(self, row: int, failed: bool, listener: int | None = None, since: float | None = None) -> None:
         pass
 
     def identified(self, row: int, client_address: object) -> None:

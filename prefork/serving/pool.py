@@ -403,6 +403,7 @@ class Pool:
                 log.warning("cannot park a connection: %s; it is closed", error.strerror)
                 return False
             me.request = None
+            self._busy.discard(me)
             if conversation.unread:
                 self._in_turn.append(conversation)
             if tell and self._leader is not None and self._wait is not None:

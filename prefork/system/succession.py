@@ -37,6 +37,7 @@ class Estate:
     inherited: list[Inherited] = field(default_factory=list)
     control: PassedListener | None = None
     manager: ServiceManager = field(default_factory=ServiceManager)
+    helpers: list[PassedListener] = field(default_factory=list)
 
     def descriptors(self) -> list[int]:
         """Return the number of everything that has to stay open."""
@@ -48,7 +49,7 @@ class Estate:
             os.close(descriptor)
 
     def _listening(self) -> list[int]:
-        return [one.descriptor for one in (*self.listeners, self.control) if one is not None]
+        return [one.descriptor for one in (*self.listeners, self.control, *self.helpers) if one is not None]
 
 
 def pass_of(listener: Listener) -> PassedListener:
@@ -76,6 +77,7 @@ def take_estate() -> Estate | None:
         inherited=[Inherited(**one) for one in said["inherited"]],
         control=_read_passed(said["control"]) if said["control"] else None,
         manager=ServiceManager(**said["manager"]),
+        helpers=[_read_passed(one) for one in said.get("helpers", ())],  # an older version has none
     )
     for descriptor in estate.descriptors():
         os.set_inheritable(descriptor, False)

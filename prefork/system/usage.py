@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Memory in bytes and CPU in seconds; None is what cannot be read."""
+
+    rss: int | None = None
+    pss: int | None = None
+    """Its share: memory that several processes have is divided among them."""
+    cpu: float | None = None
 
 
 def resident_bytes(pid: int) -> int | None:
@@ -35,3 +46,21 @@ def cpu_seconds(pid: int) -> float | None:
     except (psutil.Error, OSError):
         return None
     return float(used.user + used.system)
+
+
+def usage_of(pid: int, parent: int) -> Usage:
+    """Return what a child of `parent` uses: nothing if it has gone, even if its pid belongs to somebody else by now."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        if process.ppid() != parent:
+            return Usage()
+        times = process.cpu_times()
+        rss, cpu = process.memory_info().rss, times.user + times.system
+    except (psutil.Error, OSError):
+        return Usage()
+    try:
+        return Usage(rss, process.memory_full_info().pss, cpu)
+    except (psutil.Error, OSError):
+        return Usage(rss, None, cpu)  # smaps belongs to who may trace the process

@@ -100,8 +100,8 @@ class RecordingActivity:
         self._activity.opened(row, listener, client_address)
         self._records[row] = Record(self._listeners[listener], client_address)
 
-    def closed(self, row: int, failed: bool) -> None:
-        self._activity.closed(row, failed)
+    def closed(self, row: int, failed: bool, listener: int | None = None, since: float | None = None) -> None:
+        self._activity.closed(row, failed, listener, since)
         record = self._records.pop(row, None)
         if record is not None:
             record.end(failed)

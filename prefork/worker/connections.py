@@ -10,6 +10,7 @@ import functools
 import os
 import socket
 import sys
+import time
 import weakref
 
 from prefork.serving.cutting import cut
@@ -54,7 +55,8 @@ class Connections:
     def opened(self, request: Any, listener: int, client_address: object) -> None:
         """Count a request."""
         with self._lock:
-            one = _Open(request, client_address, functools.partial(self.closed, id(request)))
+            on_end = functools.partial(self.closed, id(request))
+            one = _Open(request, listener, client_address, on_end)
             if self._begin_record is not None:
                 one.record = self._begin_record(client_address)
                 if isinstance(request, tuple):  # a datagram, of which nothing more will be known
@@ -82,7 +84,7 @@ class Connections:
             ended = self._open.pop(identity, None)
             if ended is None:
                 return
-            self._activity.closed(self._row, ended.failed)
+            self._activity.closed(self._row, ended.failed, ended.listener, ended.since)
         if ended.record is not None:
             ended.record.end(ended.failed)
         if not self._open:
@@ -126,8 +128,10 @@ class Connections:
 class _Open:
     """One open request, held weakly if it can be, so that a forgotten connection is closed as ever."""
 
-    def __init__(self, request: Any, client_address: object, on_end: Callable[..., object]) -> None:
+    def __init__(self, request: Any, listener: int, client_address: object, on_end: Callable[..., object]) -> None:
+        self.listener = listener
         self.client_address = client_address
+        self.since = time.monotonic()
         self.failed = False
         self.record: Record | None = None  # if there is an access log
         self.refer_to(request, on_end)

@@ -185,7 +185,7 @@ def spawn_canaries_like_others(patch: pytest.MonkeyPatch) -> None:
 
 
 def let_a_failed_canary_be_replaced(patch: pytest.MonkeyPatch) -> None:
-    def lose_worker(fleet: Fleet, worker: Worker, failure: object, now: float) -> float:
+    def lose_worker(fleet: Fleet, worker: Worker, cause: str, failure: object, now: float) -> float:
         return fleet.generations[worker.generation].backoff(worker.slot).ended(worker.served_for(now), now)
 
     patch.setattr("prefork.policy.notes.lose_worker", lose_worker)

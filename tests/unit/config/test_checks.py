@@ -21,6 +21,16 @@ def test_reload_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPa
     ]
 
 
+@pytest.mark.parametrize(
+    ("address", "warned"),
+    [("tcp://127.0.0.1:1", False), ("tcp://[::1]:1", False), ("unix:/run/a", False), ("tcp://0.0.0.0:1", True)],
+)
+def test_admin_pages_that_others_can_reach_are_doubtful(address: str, warned: bool) -> None:
+    doubts = list(find_doubts(Settings(admin=address)))
+
+    assert any(doubt.startswith(f"admin: whoever reaches {address} ") for doubt in doubts) == warned
+
+
 def test_a_control_path_must_fit_a_socket() -> None:
     (finding,) = find_contradictions(Settings(control="/" + "c" * 107))
 

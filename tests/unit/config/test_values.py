@@ -226,3 +226,24 @@ def test_an_account_is_a_known_name_or_any_number_and_a_umask_is_octal(
 def test_any_other_account_or_umask_is_an_error(read: Callable[[object], str], raw: object, complaint: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(complaint)}"):
         read(raw)
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("off", "off"),
+        (":9998", "tcp://127.0.0.1:9998"),
+        ("tcp://:9998", "tcp://127.0.0.1:9998"),
+        ("*:9998", "tcp://0.0.0.0:9998"),
+        ("[::1]:9998", "tcp://[::1]:9998"),
+        ("unix:/run/admin.sock?mode=0660", "unix:/run/admin.sock?mode=0660"),
+    ],
+)
+def test_the_admin_pages_are_local_unless_it_says_otherwise(text: str, address: str) -> None:
+    assert values.read_admin(text) == address
+
+
+@pytest.mark.parametrize("text", ["udp://127.0.0.1:9998", "fd://3", "systemd:", "on"])
+def test_the_admin_pages_need_a_stream_address(text: str) -> None:
+    with pytest.raises(ValueError, match=r"must be off|has no port"):
+        values.read_admin(text)

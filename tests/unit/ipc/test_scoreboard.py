@@ -2,32 +2,48 @@
 
 import os
 import threading
+import time
 
-from prefork.ipc.scoreboard import BEAT_INTERVAL, Counts, Scoreboard
+from prefork.ipc.scoreboard import BEAT_INTERVAL, Scoreboard
+from prefork.ipc.tallies import Tally
 from prefork.policy import supervisor
+
+LISTENERS = [f"tcp://10.0.0.{number}:80" for number in range(5)]
 
 
 def test_a_row_counts_and_shows_what_it_serves() -> None:
-    rows = Scoreboard(slots=2, threads=3).worker(1)
+    rows = Scoreboard(slots=2, threads=3, listeners=LISTENERS).worker(1)
     rows.opened(2, listener=4, client_address=("10.0.0.1", 5555))
     rows.tagged(2, "GET key")
 
     request = rows.requests()[0]
     assert (request.peer, request.tag, request.listener) == ("10.0.0.1:5555", "GET key", 4)
-    assert rows.counts() == Counts(accepted=1, closed=0, failed=0)
+    assert rows.tallies()[LISTENERS[4]] == Tally(accepted=1)
+    assert rows.tallies()[LISTENERS[0]] == Tally()
 
 
 def test_a_finished_request_is_counted_and_not_shown() -> None:
-    rows = Scoreboard(slots=1, threads=1).worker(0)
+    rows = Scoreboard(slots=1, threads=1, listeners=LISTENERS).worker(0)
     rows.opened(0, 0, None)
     rows.closed(0, failed=True)
 
     assert rows.requests() == []
-    assert rows.counts() == Counts(accepted=1, closed=1, failed=1)
+    tally = rows.tallies()[LISTENERS[0]]
+    assert (tally.accepted, tally.closed, tally.failed, tally.served) == (1, 1, 1, 0)
+
+
+def test_a_row_with_several_requests_is_told_which_one_ended() -> None:
+    rows = Scoreboard(slots=1, threads=1, listeners=LISTENERS).worker(0)
+    rows.opened(1, 2, None)
+    rows.opened(1, 3, None)
+    rows.closed(1, failed=False, listener=2, since=time.monotonic() - 1000)
+
+    assert rows.tallies()[LISTENERS[2]].durations[-1] == 1
+    assert rows.tallies()[LISTENERS[3]] == Tally(accepted=1)
 
 
 def test_a_tag_does_not_outlive_its_request() -> None:
-    rows = Scoreboard(slots=1, threads=1).worker(0)
+    rows = Scoreboard(slots=1, threads=1, listeners=LISTENERS).worker(0)
     rows.opened(0, 0, ("a", 1))
     rows.tagged(0, "the first")
     rows.closed(0, failed=False)
@@ -37,7 +53,7 @@ def test_a_tag_does_not_outlive_its_request() -> None:
 
 
 def test_the_longest_request_comes_first() -> None:
-    rows = Scoreboard(slots=1, threads=3).worker(0)
+    rows = Scoreboard(slots=1, threads=3, listeners=LISTENERS).worker(0)
     for row, name in ((2, "first"), (0, "second"), (1, "third")):
         rows.opened(row, 0, f"/{name}")
 
@@ -45,7 +61,7 @@ def test_the_longest_request_comes_first() -> None:
 
 
 def test_texts_longer_than_their_field_are_cut_and_not_spilled() -> None:
-    rows = Scoreboard(slots=1, threads=2).worker(0)
+    rows = Scoreboard(slots=1, threads=2, listeners=LISTENERS).worker(0)
     rows.opened(1, 0, "/y")
     rows.opened(0, 0, "/" + "x" * 1000)
     rows.tagged(0, "é" * 1000)
@@ -56,26 +72,26 @@ def test_texts_longer_than_their_field_are_cut_and_not_spilled() -> None:
 
 
 def test_slots_are_apart() -> None:
-    board = Scoreboard(slots=3, threads=2)
+    board = Scoreboard(slots=3, threads=2, listeners=LISTENERS)
     board.worker(1).opened(2, 0, None)  # the last row of its slot
     board.worker(1).beat()
 
-    assert board.worker(0).counts() == board.worker(2).counts() == Counts()
+    assert set(board.worker(0).tallies().values()) == set(board.worker(2).tallies().values()) == {Tally()}
     assert board.worker(2).last_beat() is None
 
 
 def test_a_cleared_slot_has_forgotten_its_worker() -> None:
-    rows = Scoreboard(slots=1, threads=1).worker(0)
+    rows = Scoreboard(slots=1, threads=1, listeners=LISTENERS).worker(0)
     rows.beat()
     rows.opened(0, 0, None)
     rows.clear()
 
     assert rows.last_beat() is None
-    assert rows.counts() == Counts()
+    assert set(rows.tallies().values()) == {Tally()}
 
 
 def test_what_a_forked_process_writes_is_seen() -> None:
-    rows = Scoreboard(slots=1, threads=1).worker(0)
+    rows = Scoreboard(slots=1, threads=1, listeners=LISTENERS).worker(0)
     if (pid := os.fork()) == 0:
         rows.opened(0, 0, "/child")
         os._exit(0)
@@ -89,7 +105,7 @@ def test_the_supervisor_expects_beats_as_often_as_workers_beat() -> None:
 
 
 def test_a_client_behind_a_proxy_takes_the_place_of_the_proxy() -> None:
-    rows = Scoreboard(slots=1, threads=1).worker(0)
+    rows = Scoreboard(slots=1, threads=1, listeners=LISTENERS).worker(0)
     rows.opened(0, 3, ("127.0.0.1", 1))
     rows.tagged(0, "tag")
     rows.identified(0, ("2001:db8::1", 2, 0, 0))
@@ -99,16 +115,17 @@ def test_a_client_behind_a_proxy_takes_the_place_of_the_proxy() -> None:
 
 
 def test_a_refused_connection_is_counted_as_one() -> None:
-    rows = Scoreboard(slots=1, threads=1).worker(0)
+    rows = Scoreboard(slots=1, threads=1, listeners=LISTENERS).worker(0)
     rows.opened(0, 0, None)
     rows.refused(0)
     rows.closed(0, failed=False)
 
-    assert rows.counts() == Counts(accepted=1, closed=1, refused=1)
+    tally = rows.tallies()[LISTENERS[0]]
+    assert (tally.accepted, tally.closed, tally.refused, tally.served) == (1, 1, 1, 0)
 
 
 def test_a_request_may_be_given_more_time_which_does_not_outlive_it() -> None:
-    rows = Scoreboard(slots=1, threads=1).worker(0)
+    rows = Scoreboard(slots=1, threads=1, listeners=LISTENERS).worker(0)
     rows.opened(0, 0, ("a", 1))
     before = rows.requests()[0]
     rows.extended(0, 60.0)
@@ -124,7 +141,7 @@ def test_a_request_may_be_given_more_time_which_does_not_outlive_it() -> None:
 
 
 def test_a_thread_is_known_by_whom_it_serves() -> None:
-    rows = Scoreboard(slots=1, threads=1).worker(0)
+    rows = Scoreboard(slots=1, threads=1, listeners=LISTENERS).worker(0)
     rows.opened(0, 0, ("10.0.0.1", 5))
     rows.opened(1, 0, ("10.0.0.2", 6))  # of the foreign servers: whose thread serves it is not known
     rows.tagged(0, "GET key")
@@ -136,7 +153,7 @@ def test_a_thread_is_known_by_whom_it_serves() -> None:
 
 
 def test_the_memory_is_as_last_said() -> None:
-    rows = Scoreboard(slots=2, threads=1).worker(1)
+    rows = Scoreboard(slots=2, threads=1, listeners=LISTENERS).worker(1)
     before = rows.memory()
     rows.beat()
     rows.show_memory(1 << 40)
@@ -145,7 +162,7 @@ def test_the_memory_is_as_last_said() -> None:
 
 
 def test_a_connection_parked_by_one_thread_may_be_taken_up_by_another() -> None:
-    rows = Scoreboard(slots=1, threads=2).worker(0)
+    rows = Scoreboard(slots=1, threads=2, listeners=LISTENERS).worker(0)
     for client in ("/a", "/b"):
         rows.opened(0, 0, client)
         rows.parked(0)
@@ -153,11 +170,11 @@ def test_a_connection_parked_by_one_thread_may_be_taken_up_by_another() -> None:
 
     assert rows.count_parked() == 1
     assert [(request.peer, request.listener) for request in rows.requests()] == [("/b", 3)]
-    assert rows.counts() == Counts(accepted=2, closed=0, failed=0)
+    assert (rows.total().accepted, rows.total().open) == (2, 2)
 
 
 def test_the_age_shown_is_that_of_the_present_message() -> None:
-    rows = Scoreboard(slots=1, threads=1).worker(0)
+    rows = Scoreboard(slots=1, threads=1, listeners=LISTENERS).worker(0)
     rows.opened(0, 0, "/a")
     opened = rows.requests()[0].since
     rows.message_began(0, 0)

@@ -22,7 +22,7 @@ class Told:
         ours, theirs = make_pair()
         self.channel = Channel(theirs, messages.to_worker)
         self.words = Words()
-        rows = Scoreboard(slots=1, threads=1).worker(0)
+        rows = Scoreboard(slots=1, threads=1, listeners=["tcp://:1"]).worker(0)
         channel = Channel(ours, messages.from_worker)
         self.worker = WorkerProcess(
             1, 0, 1, rows, channel, Processes(Sources(), Ledger(1)), self.words, [], ordered_at=0.0

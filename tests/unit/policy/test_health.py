@@ -238,3 +238,36 @@ def test_a_lost_worker_is_told_with_its_number_and_its_time() -> None:
     ordered = story.tell(events.WorkerExited(1, "killed by SIGKILL"))
 
     assert ordered[0].reason == "killed by SIGKILL after serving 5 s; its slot 0 is empty"
+
+
+def test_each_lost_worker_is_counted_once_by_its_cause() -> None:
+    story = a_serving_fleet(workers=3, heartbeat_timeout=10.0)
+    story.tell(events.WorkerBroke(1, "its message has no meaning"), events.WorkerExited(1, "killed by SIGKILL"))
+    story.tell(events.WorkerExited(2, "exit status 3"))
+    story.tell(events.WorkerStoppedAccepting(3), events.WorkerExited(3, "exit status 0"))
+    story.tell(events.WorkerReady(4))
+    story.wait(10.5, silent=[4])
+
+    assert story.supervisor.losses == {
+        "broken channel": 1,
+        "exit status 3": 1,
+        "stopped accepting": 1,
+        "heartbeat timeout": 1,
+    }
+
+
+def test_who_was_told_to_leave_is_not_lost() -> None:
+    story = a_serving_fleet(workers=2)
+    story.tell(events.ScaleRequested(1, "prefork scale"), events.WorkerStoppedAccepting(2))
+    story.tell(events.WorkerExited(2, "exit status 0"))
+
+    assert story.supervisor.losses == {}
+
+
+def test_the_longest_wait_of_a_slot_is_told() -> None:
+    story = a_serving_fleet(workers=1)
+    before = story.supervisor.longest_wait(story.now)
+    story.tell(events.WorkerExited(1, "killed by SIGKILL"), events.WorkerReady(2))
+    story.tell(events.WorkerExited(2, "killed by SIGKILL"))
+
+    assert (before, story.supervisor.longest_wait(story.now)) == (0.0, 0.5)

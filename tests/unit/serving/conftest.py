@@ -35,7 +35,7 @@ class Notes:
     def opened(self, row: int, listener: int, client_address: object) -> None:
         self._note("opened", row, listener)
 
-    def closed(self, row: int, failed: bool) -> None:
+    def closed(self, row: int, failed: bool, listener: int | None = None, since: float | None = None) -> None:
         self._note("closed", row, failed)
 
     def identified(self, row: int, client_address: object) -> None:

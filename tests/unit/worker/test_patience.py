@@ -14,7 +14,7 @@ class Story:
     """A worker whose only connection is served by another thread, which waits until it is told to go on."""
 
     def __init__(self, timeout: float) -> None:
-        self.rows: WorkerRows = Scoreboard(slots=1, threads=2).worker(0)
+        self.rows: WorkerRows = Scoreboard(slots=1, threads=2, listeners=["tcp://:1"]).worker(0)
         self.cuts: list[int] = []
         self.replacements: list[str] = []
         self.patience = Patience(timeout, self.rows, [self], ["tcp://:1"], self.replacements.append)  # type: ignore[list-item]  # only what is asked of it

@@ -1,0 +1,66 @@
+"""A status with something of everything."""
+
+from typing import Any
+
+from prefork.ipc.tallies import BOUNDS
+
+
+def worker(slot: int, **fields: Any) -> dict[str, Any]:
+    return {
+        "slot": slot,
+        "generation": 2,
+        "pid": 100 + slot,
+        "state": "serving",
+        "threads": 8,
+        "threads_busy": 2,
+        "beat_age": 0.25,
+        **fields,
+    }
+
+
+def connections(listener: str, *durations: int, failed: int = 0, seconds: float = 0.5) -> dict[str, Any]:
+    ended = [*durations, *[0] * (len(BOUNDS) + 1 - len(durations))]
+    accepted = sum(ended) + 3
+    return {
+        "listener": listener,
+        "accepted": accepted,
+        "open": 2,
+        "lost": 1,
+        "failed": failed,
+        "served": sum(ended) - failed,
+        "seconds": seconds,
+        "durations": ended,
+    }
+
+
+def status(**fields: Any) -> dict[str, Any]:
+    return {
+        "name": "shop",
+        "pid": 99,
+        "version": "1.2",
+        "python": "3.13",
+        "state": "serving",
+        "ready": True,
+        "uptime": 12.5,
+        "generation": 2,
+        "candidate": None,
+        "wanted": 2,
+        "workers": [
+            worker(0, parked=4),
+            worker(1, parked=3),
+            worker(2, generation=1, state="draining"),
+            {**worker(3), "pid": None},
+        ],
+        "listeners": [
+            {"address": "tcp://127.0.0.1:80", "waiting": 3, "limit": 128, "drops": 4},
+            {"address": "udp://127.0.0.1:53", "waiting": 768, "limit": 212992, "drops": 5},
+            {"address": 'unix:/run/"x"\\', "waiting": None, "limit": None, "drops": None},
+        ],
+        "connections": [connections("tcp://127.0.0.1:80", 4, 5, failed=2), connections('unix:/run/"x"\\', 0, 0, 1)],
+        "duration_bounds": list(BOUNDS),
+        "losses": {"killed by SIGKILL": 2, "heartbeat timeout": 1},
+        "totals": {"reloads": 3, "reloads_failed": 1, "refused": 6},
+        "backoff": 0.0,
+        "certificates": [{"names": ["a.example", "b.example"], "not_after": 1800000000}],
+        **fields,
+    }
