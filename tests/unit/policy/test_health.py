@@ -246,7 +246,7 @@ def test_each_lost_worker_is_counted_once_by_its_cause() -> None:
     story.tell(events.WorkerExited(2, "exit status 3"))
     story.tell(events.WorkerStoppedAccepting(3), events.WorkerExited(3, "exit status 0"))
     story.tell(events.WorkerReady(4))
-    story.wait(10.5, silent=[4])
+    story.wait(12.0, silent=[4])
 
     assert story.supervisor.losses == {
         "broken channel": 1,
