@@ -109,6 +109,11 @@ class Top(App[None]):
     def __init__(self, place: ControlPlace, choice: Choice) -> None:
         super().__init__()
         self._caught_up = False  # with what was decided before
+        # Held here because a query would look at the screen in front, which may be that of the stacks.
+        self.head = Static(id="head")
+        self.worker_table: DataTable[Text] = DataTable(id="workers", cursor_type="row")
+        self.request_table: DataTable[Text] = DataTable(id="requests", cursor_type="none")
+        self.decision_log = RichLog(id="decisions", max_lines=_MOST_DECISIONS, wrap=True, min_width=20)
         self._feed = Feed(
             place,
             choice,
@@ -118,14 +123,14 @@ class Top(App[None]):
         )
 
     def compose(self) -> ComposeResult:
-        yield Static(id="head")
-        yield DataTable(id="workers", cursor_type="row")
-        yield DataTable(id="requests", cursor_type="none")
-        yield RichLog(id="decisions", max_lines=_MOST_DECISIONS, wrap=True, min_width=20)
+        yield self.head
+        yield self.worker_table
+        yield self.request_table
+        yield self.decision_log
         yield Footer()
 
     def on_mount(self) -> None:
-        workers, requests = self._table("workers"), self._table("requests")
+        workers, requests, decisions = self.worker_table, self.request_table, self.decision_log
         for table, titles in (
             (workers, ("SLOT", "GEN", "PID", "STATE", "AGE", "BUSY", "OPEN", "CONN/S", "FAILED", "MEMORY")),
             (requests, ("WORKER", "FOR", "PEER", "TAG")),
@@ -134,7 +139,6 @@ class Top(App[None]):
                 table.add_column(Text(title, style="bold"), key=title)
         workers.border_title = "workers"
         requests.border_title = "being served"
-        decisions = self.query_one(RichLog)
         decisions.border_title = "decisions"
         decisions.can_focus = requests.can_focus = False
         workers.focus()
@@ -151,7 +155,7 @@ class Top(App[None]):
             self._caught_up = True
             for decision in reading.status.decisions:
                 self._write_decision(plain(decision.what), plain(decision.why))
-        self.query_one("#head", Static).update(render_head(reading))
+        self.head.update(render_head(reading))
         self._show_workers(reading)
         self._show_requests(reading.status)
 
@@ -162,17 +166,17 @@ class Top(App[None]):
         self._write_decision(what, why)
 
     def _write_decision(self, what: str, why: str) -> None:
-        self.query_one(RichLog).write(Text.assemble((what, "bold"), ": ", why))
+        self.decision_log.write(Text.assemble((what, "bold"), ": ", why))
 
     @on(Lost)
     def show_loss(self, message: Lost) -> None:
         """Say that what stands below is old."""
-        self.query_one("#head", Static).update(Text(plain(message.reason), style="bold red"))
+        self.head.update(Text(plain(message.reason), style="bold red"))
 
     @on(Told)
     def show_outcome(self, message: Told) -> None:
         """Say among the decisions how an order ended: nothing shall stand in front of what one looks at."""
-        self.query_one(RichLog).write(Text(plain(message.text), style="bold red" if message.failed else "bold green"))
+        self.decision_log.write(Text(plain(message.text), style="bold red" if message.failed else "bold green"))
 
     @on(StacksArrived)
     async def show_stacks(self, message: StacksArrived) -> None:
@@ -212,19 +216,15 @@ class Top(App[None]):
         )
 
     def _chosen_slot(self) -> int | None:
-        workers = self._table("workers")
+        workers = self.worker_table
         if workers.row_count == 0:
             return None
         key = workers.coordinate_to_cell_key(workers.cursor_coordinate).row_key.value
         return int((key or "").partition("/")[0])
 
-    def _table(self, name: str) -> DataTable[Text]:
-        table: DataTable[Text] = self.query_one(f"#{name}", DataTable)
-        return table
-
     def _show_workers(self, reading: Reading) -> None:
         """Bring the rows up to date in place, so that the cursor stays on its worker."""
-        table = self._table("workers")
+        table = self.worker_table
         workers = {f"{one.slot}/{one.generation}/{one.pid}": one for one in reading.status.workers}
         if [key.value for key in table.rows] != list(workers):
             cursor = self._chosen_slot()
@@ -240,7 +240,7 @@ class Top(App[None]):
         table.border_title = f"workers: {serving} of {reading.status.wanted} serve"
 
     def _show_requests(self, status: StatusReply) -> None:
-        table = self._table("requests")
+        table = self.request_table
         serving = sorted(
             ((one, worker.slot) for worker in status.workers for one in worker.requests),
             key=lambda each: -each[0].seconds,

@@ -46,13 +46,13 @@ async def until(pilot: Pilot[None], shown: Callable[[], bool]) -> None:
 
 def text_of(pilot: Pilot[None]) -> str:
     """Everything that the screen shows, widget by widget."""
-    app = pilot.app
-    head = str(app.query_one("#head", Static).render())
+    screen = pilot.app.screen_stack[0]
+    head = str(screen.query_one("#head", Static).render())
     tables = [
         "\n".join(" ".join(str(cell) for cell in table.get_row_at(row)) for row in range(table.row_count))
-        for table in app.query(DataTable)
+        for table in screen.query(DataTable)
     ]
-    return "\n".join([head, *tables, *(line.text for line in app.query_one(RichLog).lines)])
+    return "\n".join([head, *tables, *(line.text for line in screen.query_one(RichLog).lines)])
 
 
 def shows(pilot: Pilot[None], *texts: str) -> Callable[[], bool]:
@@ -124,14 +124,19 @@ def test_c_recycles_the_worker_under_the_cursor(serve: Serve) -> None:
         assert set(before.values()) - after == {before[1]}
 
 
-def test_d_shows_the_stacks_or_says_that_the_server_cannot(serve: Serve) -> None:
+def test_d_shows_the_stacks_of_the_worker_while_the_rest_goes_on(serve: Serve) -> None:
     with serve(workers=1) as server:
 
         async def press(pilot: Pilot[None]) -> None:
             await until(pilot, shows(pilot, "serving"))
             await pilot.press("d")
-            cannot = "this server cannot dump stacks"
-            await until(pilot, lambda: isinstance(pilot.app.screen, Stacks) or shows(pilot, cannot)())
+            await until(pilot, lambda: isinstance(pilot.app.screen, Stacks))
+            stacks = str(pilot.app.screen.query_one(Static).render())
+            server.reload()
+            await pilot.press("escape")
+            await until(pilot, shows(pilot, "generation 2", "reload complete"))
+
+            assert 'File "' in stacks
 
         watch(server, press)
 
