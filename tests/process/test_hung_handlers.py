@@ -135,6 +135,7 @@ def test_a_handler_that_holds_the_interpreter_is_named_and_its_worker_killed(
             named = server.wait_for_log("stacks of worker")
             gone = server.wait_for_log("worker gone")
             server.wait_for_log("starting worker", count=5)
+            server.scale(4)  # changes nothing, and makes the next record
         close(healthy)
 
         assert failures == []

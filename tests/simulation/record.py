@@ -94,10 +94,14 @@ class Record:
                 self.recycle_asked = True
             case events.DrainRequested() | events.UndrainRequested():
                 self.drained = isinstance(event, events.DrainRequested)
-            case events.WorkerReady() | events.WorkerStoppedAccepting() | events.WorkerExited() | events.SpawnFailed():
+            case (
+                events.WorkerReady()
+                | events.WorkerStoppedAccepting()
+                | events.WorkerStuck()
+                | events.WorkerExited()
+                | events.SpawnFailed()
+            ):
                 self._hear_worker(event, now)
-            case events.WorkerStuck(number) if number in self.workers:
-                self._hear_stuck(self.workers[number])
             case events.MoldReady(number) | events.MoldExited(number) | events.MoldFailed(number):
                 self._hear_mold(event, self.generations.get(number))
             case events.ScaleRequested() | events.ScaleChanged():
@@ -143,6 +147,8 @@ class Record:
             case events.WorkerReady():
                 known.ready_at = min(known.ready_at, now)
                 self.somebody_was_ready = True
+            case events.WorkerStuck():
+                self._hear_stuck(known)
             case events.WorkerStoppedAccepting():
                 self.note_fault(known, now)
                 known.leaving_since = min(known.leaving_since, now)
