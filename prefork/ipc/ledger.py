@@ -111,7 +111,8 @@ class Account:
     def peer_total(self, fingerprint: int) -> int:
         """Return what a peer has open with all workers."""
         total = 0
-        for slot in range(self._words[_TOP]):
+        slots = (self._peers - _ACCOUNTS) // _ACCOUNT
+        for slot in range(min(self._words[_TOP], slots)):  # which a worker gone wild may have written, too
             start = self._bucket(slot, fingerprint)
             cells = self._words[start : start + _BUCKET].tolist()
             if fingerprint in cells[::2]:
