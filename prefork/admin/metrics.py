@@ -211,7 +211,7 @@ FAMILIES = (
     Family(
         "prefork_request_duration_seconds",
         "histogram",
-        "From accept to close; of connections that were parked, from their last message to close.",
+        "From accept to close; of connections served by messages, from the last one to close.",
         ("listener",),
         lambda view: [((one["listener"],), one) for one in view.status["connections"]],
     ),
