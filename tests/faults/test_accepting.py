@@ -1,7 +1,6 @@
 """Faults of accepting: what the system, the queue or the clients do to it."""
 
 import os
-import resource
 import select
 import signal
 import socket
@@ -17,7 +16,7 @@ from prefork.testing import Server
 from tests.process.conftest import Serve
 from tests.support.addresses import host_and_port
 from tests.support.clients import TIME_LIMIT, LineClient, ask_once, eventually, steady_load
-from tests.support.processes import cpu_seconds
+from tests.support.processes import cpu_seconds, without_descriptors
 from tests.support.strace import injected
 
 SHORTAGES = ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"]
@@ -28,18 +27,6 @@ def only_worker(server: Server) -> int:
     [worker] = server.workers()
     pid: int = worker["pid"]
     return pid
-
-
-@contextmanager
-def without_descriptors(pid: int) -> Iterator[None]:
-    """Leave the process no descriptor beyond those that it has."""
-    highest = max(int(name) for name in os.listdir(f"/proc/{pid}/fd"))
-    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (highest + 1, before[1]))
-    try:
-        yield
-    finally:
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
 
 
 @pytest.mark.root

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import random
-import resource
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from prefork.errors import PreforkError
@@ -19,6 +18,7 @@ from tests.process.test_deaths import mold_of
 from tests.soak.history import Fault, History
 from tests.support.application import write_application
 from tests.support.clients import LineClient
+from tests.support.processes import without_descriptors
 
 # Datagrams are answered with what they say, so that a client knows its answer.
 DATAGRAMS = """
@@ -176,21 +176,6 @@ class Saboteur:
             order()
         except PreforkError:
             pass  # given up or superseded: the clients are the judges
-
-
-@contextmanager
-def without_descriptors(pid: int) -> Iterator[None]:
-    """Leave the process no descriptor beyond those that it has."""
-    highest = max(int(name) for name in os.listdir(f"/proc/{pid}/fd"))
-    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (highest + 1, before[1]))
-    try:
-        yield
-    finally:
-        try:
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
-        except ProcessLookupError:
-            pass  # it was replaced
 
 
 def wait(seconds: float) -> None:

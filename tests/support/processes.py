@@ -1,6 +1,9 @@
 """What the kernel says about a process under test."""
 
 import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -8,3 +11,18 @@ def cpu_seconds(pid: int) -> float:
     """Return the CPU time, user and system, that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def without_descriptors(pid: int) -> Iterator[None]:
+    """Leave the process no descriptor beyond those that it has."""
+    highest = max(int(name) for name in os.listdir(f"/proc/{pid}/fd"))
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (highest + 1, before[1]))
+    try:
+        yield
+    finally:
+        try:
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        except ProcessLookupError:
+            pass  # it was replaced
