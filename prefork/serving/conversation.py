@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from prefork.serving.messages import has_unread, release_buffer, restore_buffer
-from prefork.serving.pool import went_idle
+from prefork.serving.poolthread import went_idle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from prefork.serving.pool import PoolThread
+    from prefork.serving.poolthread import PoolThread
 
 
 class Conversation:

@@ -16,16 +16,14 @@ next message, if no other needs the thread.
 
 from __future__ import annotations
 
-import itertools
 import logging
-import select
 import threading
 
 from prefork.serving.accepting import Intake, Intakes
 from prefork.serving.activity import NoActivity
-from prefork.serving.base import BaseServer
-from prefork.serving.cutting import cut, discard
+from prefork.serving.cutting import cut
 from prefork.serving.parking import Parking
+from prefork.serving.poolthread import PoolThread, log_escaped
 from prefork.serving.spread import Spread
 
 TYPE_CHECKING = False
@@ -42,45 +40,6 @@ log = logging.getLogger("prefork.serving")
 IDLE_TIME = 30.0
 _STAY = 10  # milliseconds for which a thread stays with a connection that may soon say more
 _RUN = 16  # messages that one connection may have served in a row while nobody looks after the others
-_numbers = itertools.count(1)
-
-
-class PoolThread(threading.Thread):
-    """A thread of a pool. Its row is the pool's smallest number that no other living thread of it has."""
-
-    def __init__(self, pool: Pool, row: int) -> None:
-        super().__init__(name=f"prefork-{next(_numbers)}", daemon=True)
-        self.pool = pool
-        self.row = row
-        self.turn = threading.Lock()  # held but for the moment when this follower is called
-        self.turn.acquire()
-        self.request: Any = None  # what it carries; written under the pool's lock
-        # Written by this thread:
-        self.failed = False
-        self.listener = 0  # of what it carries
-        self.accepted: Any = None  # as it came from there; a stage may have wrapped it
-        self.conversation: Conversation | None = None  # what it carries, if that can be parked
-        self.messages = 0  # served of it in a row
-        self._poll = select.poll()
-
-    def run(self) -> None:
-        self.pool._work(self)
-
-    def exchange(self, request: Any) -> None:
-        """Carry the connection as this object from now on (this thread only)."""
-        with self.pool._lock:
-            self.request = request
-            aborted = self.pool._aborted
-        if aborted:
-            cut(request)
-
-    def sees(self, descriptor: int, milliseconds: int) -> bool:
-        """Wait, for so long, for something to read."""
-        self._poll.register(descriptor, select.POLLIN)
-        try:
-            return bool(self._poll.poll(milliseconds))
-        finally:
-            self._poll.unregister(descriptor)
 
 
 class Pool:
@@ -105,7 +64,7 @@ class Pool:
         self.stopped = threading.Event()  # accepting has stopped
         self.ended = threading.Event()  # and the last connection has ended
         self.aborted = False  # connections that were open have been cut
-        self._report = report or log_escaped
+        self.report = report or log_escaped
         self._intakes: list[Intake] = []
         self._wait: Intakes | None = None  # while it accepts, or a connection may be parked
         self._ready: list[Intake | Conversation] = []  # what the last wait found; the leader's
@@ -228,9 +187,9 @@ class Pool:
                 if taken is None:
                     return
                 if isinstance(taken, tuple):
-                    self._carry(me, *taken)
+                    me.carry(*taken)
                 else:
-                    self._carry_on(me, taken)
+                    me.carry_on(taken)
                 if not self._wait_for_turn(me):
                     return
         finally:
@@ -352,50 +311,8 @@ class Pool:
         if stopped:
             self._tell_change()
 
-    def _carry(self, me: PoolThread, intake: Intake, request: Any, client_address: Any) -> None:
-        """Serve one connection, whatever its handler does."""
-        me.failed = False
-        me.listener = intake.index
-        me.accepted = request
-        try:
-            self.activity.opened(me.row, intake.index, client_address)
-            if self.idle_timeout and hasattr(request, "settimeout"):  # a datagram has none
-                request.settimeout(self.idle_timeout)
-            BaseServer._serve_request(intake.server, request, client_address)
-        except BaseException as error:
-            me.failed = True
-            self._end_escaped(error, intake.server, request, client_address)
-        finally:
-            self._park_or_close(me, request)
-
-    def _carry_on(self, me: PoolThread, conversation: Conversation) -> None:
-        """Serve what a parked connection has to say."""
-        me.failed = False
-        me.conversation = conversation
-        conversation.thread = me
-        try:
-            self.activity.resumed(me.row, conversation.listener, conversation.client_address, conversation.kept)
-            conversation.go_on()
-        except BaseException as error:
-            me.failed = True
-            self._end_escaped(error, conversation.server, conversation.request, conversation.client_address)
-        finally:
-            self._park_or_close(me, conversation.accepted)
-
-    def _park_or_close(self, me: PoolThread, accepted: Any) -> None:
-        conversation, me.conversation, me.messages = me.conversation, None, 0
-        me.accepted = None
-        if conversation is None or not conversation.parked:
-            self.activity.closed(me.row, me.failed)
-            if self.admission is not None:
-                self.admission.ended(accepted)
-            return
-        conversation.kept = self.activity.parked(me.row)
-        if not self._park(me, conversation):
-            conversation.leaving = True
-            self._carry_on(me, conversation)
-
-    def _park(self, me: PoolThread, conversation: Conversation) -> bool:
+    def park(self, me: PoolThread, conversation: Conversation) -> bool:
+        """Let the connection wait for its client without this thread; False: it cannot, and is to be closed."""
         with self._lock:
             try:
                 tell = self._parking.add(conversation)
@@ -409,15 +326,6 @@ class Pool:
             if tell and self._leader is not None and self._wait is not None:
                 self._wait.wake()
         return True
-
-    def _end_escaped(self, error: BaseException, server: Any, request: Any, client_address: Any) -> None:
-        """Report what no hook of the server caught, and close its connection: in vain if the hook for that raised."""
-        self._report(error, client_address, server)
-        try:
-            server.shutdown_request(request)
-        except BaseException as second:
-            log.error("shutdown_request failed: %s: %s; the connection is cut", type(second).__name__, second)
-            discard(request)
 
     def _wait_for_turn(self, me: PoolThread) -> bool:
         """Become the leader, sooner or later; False: not needed any more."""
@@ -495,19 +403,3 @@ class Pool:
         if not self.open_connections:
             self.ended.set()
         self.on_change()
-
-
-def went_idle(error: BaseException | None) -> bool:
-    """Say whether this ended the calling thread's connection because it was silent for as long as it may be."""
-    thread = threading.current_thread()
-    # As a socket raises it; what the system says about a connection of the handler's own has a number.
-    timed_out = isinstance(error, TimeoutError) and error.errno is None
-    return timed_out and isinstance(thread, PoolThread) and thread.pool.idle_timeout > 0
-
-
-def log_escaped(error: BaseException, client_address: object, server: object) -> None:
-    """Log what came out of a server's hooks; the standard library's loop would have ended with it."""
-    if isinstance(error, SystemExit):
-        log.warning("handler called sys.exit(%r): only its connection ends", error.code)
-    else:
-        log.error("serving failed: %s: %s; connection closed", type(error).__name__, error, exc_info=error)

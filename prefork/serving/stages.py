@@ -15,7 +15,7 @@ from time import monotonic
 from weakref import WeakKeyDictionary
 
 from prefork.serving import tls
-from prefork.serving.pool import PoolThread
+from prefork.serving.poolthread import PoolThread
 from prefork.serving.proxy import receive_header
 from prefork.serving.proxy_header import ProxyHeaderError
 

@@ -13,7 +13,8 @@ from prefork.serving.datagram import UDPServer
 from prefork.serving.http import HttpConversation, is_parkable
 from prefork.serving.lingering import linger_if_unread
 from prefork.serving.messages import MessageRequestHandler
-from prefork.serving.pool import IDLE_TIME, Pool, PoolThread, went_idle
+from prefork.serving.pool import IDLE_TIME, Pool
+from prefork.serving.poolthread import PoolThread, went_idle
 from prefork.serving.stream import TCPServer
 from prefork.serving.truncation import TruncationMixIn
 from prefork.serving.wait import Hold

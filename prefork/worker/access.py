@@ -17,7 +17,7 @@ import time
 
 from prefork.address import format_peer
 from prefork.logs import record_access
-from prefork.serving.pool import PoolThread
+from prefork.serving.poolthread import PoolThread
 from prefork.worker.reporting import peer_is_gone
 
 TYPE_CHECKING = False

@@ -17,7 +17,7 @@ import threading
 
 from prefork.serving.accepting import Rest
 from prefork.serving.pause import EXHAUSTED
-from prefork.serving.pool import PoolThread
+from prefork.serving.poolthread import PoolThread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

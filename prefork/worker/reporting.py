@@ -9,7 +9,7 @@ import sys
 
 from prefork.address import format_peer
 from prefork.serving.base import BaseServer
-from prefork.serving.pool import went_idle
+from prefork.serving.poolthread import went_idle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ import pytest
 import trustme
 
 from prefork.serving import MessageRequestHandler, ThreadPoolMixIn, ThreadPoolTCPServer, ThreadPoolUnixStreamServer
-from prefork.serving.pool import Pool, PoolThread
+from prefork.serving.pool import Pool
+from prefork.serving.poolthread import PoolThread
 from prefork.socketserver import ThreadingTCPServer
 from tests.unit.serving.conftest import LOOPBACK, PATIENCE, Bench, Changes, Echo, make_server
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from prefork.serving import accepting
-from prefork.serving.pool import PoolThread
+from prefork.serving.poolthread import PoolThread
 from tests.unit.serving.conftest import PATIENCE, Bench, Echo, make_server
 
 

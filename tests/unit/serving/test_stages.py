@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from prefork.serving.pool import Pool, PoolThread
+from prefork.serving.pool import Pool
+from prefork.serving.poolthread import PoolThread
 from prefork.serving.proxy import TrustedProxies
 from prefork.serving.stages import StagesMixIn
 from prefork.serving.threadpool import ThreadPoolMixIn, ThreadPoolTCPServer

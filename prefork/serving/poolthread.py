@@ -1,0 +1,129 @@
+"""A thread of a pool: it carries what it has taken, whatever the handler does, until that has ended or is parked."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import select
+import threading
+
+from prefork.serving.base import BaseServer
+from prefork.serving.cutting import cut, discard
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from prefork.serving.accepting import Intake
+    from prefork.serving.conversation import Conversation
+    from prefork.serving.pool import Pool
+
+log = logging.getLogger("prefork.serving")
+
+_numbers = itertools.count(1)
+
+
+class PoolThread(threading.Thread):
+    """A thread of a pool. Its row is the pool's smallest number that no other living thread of it has."""
+
+    def __init__(self, pool: Pool, row: int) -> None:
+        super().__init__(name=f"prefork-{next(_numbers)}", daemon=True)
+        self.pool = pool
+        self.row = row
+        self.turn = threading.Lock()  # held but for the moment when this follower is called
+        self.turn.acquire()
+        self.request: Any = None  # what it carries; written under the pool's lock
+        # Written by this thread:
+        self.failed = False
+        self.listener = 0  # of what it carries
+        self.accepted: Any = None  # as it came from there; a stage may have wrapped it
+        self.conversation: Conversation | None = None  # what it carries, if that can be parked
+        self.messages = 0  # served of it in a row
+        self._poll = select.poll()
+
+    def run(self) -> None:
+        self.pool._work(self)
+
+    def exchange(self, request: Any) -> None:
+        """Carry the connection as this object from now on (this thread only)."""
+        with self.pool._lock:
+            self.request = request
+            aborted = self.pool._aborted
+        if aborted:
+            cut(request)
+
+    def sees(self, descriptor: int, milliseconds: int) -> bool:
+        """Wait, for so long, for something to read."""
+        self._poll.register(descriptor, select.POLLIN)
+        try:
+            return bool(self._poll.poll(milliseconds))
+        finally:
+            self._poll.unregister(descriptor)
+
+    def carry(self, intake: Intake, request: Any, client_address: Any) -> None:
+        """Serve one connection, whatever its handler does."""
+        self.failed = False
+        self.listener = intake.index
+        self.accepted = request
+        try:
+            self.pool.activity.opened(self.row, intake.index, client_address)
+            if self.pool.idle_timeout and hasattr(request, "settimeout"):  # a datagram has none
+                request.settimeout(self.pool.idle_timeout)
+            BaseServer._serve_request(intake.server, request, client_address)
+        except BaseException as error:
+            self.failed = True
+            self._end_escaped(error, intake.server, request, client_address)
+        finally:
+            self._park_or_close(request)
+
+    def carry_on(self, conversation: Conversation) -> None:
+        """Serve what a parked connection has to say."""
+        self.failed = False
+        self.conversation = conversation
+        conversation.thread = self
+        try:
+            self.pool.activity.resumed(self.row, conversation.listener, conversation.client_address, conversation.kept)
+            conversation.go_on()
+        except BaseException as error:
+            self.failed = True
+            self._end_escaped(error, conversation.server, conversation.request, conversation.client_address)
+        finally:
+            self._park_or_close(conversation.accepted)
+
+    def _park_or_close(self, accepted: Any) -> None:
+        conversation, self.conversation, self.messages = self.conversation, None, 0
+        self.accepted = None
+        if conversation is None or not conversation.parked:
+            self.pool.activity.closed(self.row, self.failed)
+            if self.pool.admission is not None:
+                self.pool.admission.ended(accepted)
+            return
+        conversation.kept = self.pool.activity.parked(self.row)
+        if not self.pool.park(self, conversation):
+            conversation.leaving = True
+            self.carry_on(conversation)
+
+    def _end_escaped(self, error: BaseException, server: Any, request: Any, client_address: Any) -> None:
+        """Report what no hook of the server caught, and close its connection: in vain if the hook for that raised."""
+        self.pool.report(error, client_address, server)
+        try:
+            server.shutdown_request(request)
+        except BaseException as second:
+            log.error("shutdown_request failed: %s: %s; the connection is cut", type(second).__name__, second)
+            discard(request)
+
+
+def went_idle(error: BaseException | None) -> bool:
+    """Say whether this ended the calling thread's connection because it was silent for as long as it may be."""
+    thread = threading.current_thread()
+    # As a socket raises it; what the system says about a connection of the handler's own has a number.
+    timed_out = isinstance(error, TimeoutError) and error.errno is None
+    return timed_out and isinstance(thread, PoolThread) and thread.pool.idle_timeout > 0
+
+
+def log_escaped(error: BaseException, client_address: object, server: object) -> None:
+    """Log what came out of a server's hooks; the standard library's loop would have ended with it."""
+    if isinstance(error, SystemExit):
+        log.warning("handler called sys.exit(%r): only its connection ends", error.code)
+    else:
+        log.error("serving failed: %s: %s; connection closed", type(error).__name__, error, exc_info=error)
