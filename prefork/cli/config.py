@@ -1,12 +1,17 @@
 """`prefork config`: every setting, and where it comes from."""
 
+import re
+
 import click
+import msgspec
 
 from prefork.address import BindAddress
 from prefork.cli.output import plain, remark, say, say_json, table
 from prefork.cli.setting_options import SettingsCommand, load_from
 from prefork.config.load import Loaded
 from prefork.config.options import declared_options, show
+
+_SECRET = re.compile(r"pass|secret|token|key|credential", re.IGNORECASE)
 
 
 @click.command("config", cls=SettingsCommand, short_help="Show every setting and where it comes from.")
@@ -32,7 +37,9 @@ def render_settings(loaded: Loaded) -> list[str]:
         value = getattr(loaded.settings, name)
         texts = [show(item) for item in value] if isinstance(value, tuple) else [show(value)]
         if isinstance(value, dict):
-            texts = [f"{key} = {item}" for key, item in value.items()]
+            texts = [f"{key} = {_unless_secret(key, item)}" for key, item in value.items()]
+        if name == "env":
+            texts = [_without_secret(text) for text in texts]
         first, *rest = texts or [""]
         rows.append([name, first, loaded.origins[name]])
         rows += [["", text, ""] for text in rest]
@@ -40,10 +47,25 @@ def render_settings(loaded: Loaded) -> list[str]:
 
 
 def _as_json(loaded: Loaded) -> dict[str, object]:
+    settings = msgspec.structs.replace(
+        loaded.settings,
+        env=tuple(_without_secret(text) for text in loaded.settings.env),
+        server={name: _unless_secret(name, value) for name, value in loaded.settings.server.items()},
+    )
     return {
-        name: {"value": _plain_value(getattr(loaded.settings, name)), "origin": loaded.origins[name]}
+        name: {"value": _plain_value(getattr(settings, name)), "origin": loaded.origins[name]}
         for name in declared_options()
     }
+
+
+def _without_secret(assignment: str) -> str:
+    name, equals, value = assignment.partition("=")
+    return f"{name}{equals}{_unless_secret(name, value)}"
+
+
+def _unless_secret(name: str, value: object) -> object:
+    """Return the value unless its name says that nobody should read it here."""
+    return "***" if _SECRET.search(name) else value
 
 
 def _plain_value(value: object) -> object:

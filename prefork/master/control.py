@@ -22,6 +22,7 @@ import msgspec
 from prefork.address import BindAddress
 from prefork.master.sources import Sources
 from prefork.policy.events import Event
+from prefork.serving.pause import EXHAUSTED
 from prefork.system.sockets import Listener, open_listeners, share_listener
 from prefork.system.succession import PassedListener, pass_of
 
@@ -31,6 +32,7 @@ _MOST_CLIENTS = 32
 _REQUEST_BYTES = 65536
 _UNREAD_BYTES = 1 << 20
 _REQUEST_TIME = 10.0
+_REST = 1.0  # seconds
 _CREDENTIALS = struct.Struct("=iII")  # struct ucred: pid, uid, gid
 
 
@@ -159,6 +161,8 @@ class ControlServer:
         self._sources = sources
         self.desk = desk
         self._clients: list[Client] = []
+        self._rests_until = math.inf  # while no descriptor is free
+        self._short = False  # said, and no client has been accepted since
         self._refused: set[int] = set()  # users that the log has named
         if self._passed is None:
             sources.add(self)
@@ -173,6 +177,7 @@ class ControlServer:
     def hand_over(self) -> None:
         """Accept nobody any more: our successor does. Who is connected stays."""
         self._sources.remove(self)
+        self._rests_until = math.inf
         self._listener.hand_over()
 
     def passed(self) -> PassedListener | None:
@@ -187,8 +192,11 @@ class ControlServer:
         """Accept one client."""
         try:
             connection, _ = self._listener.socket.accept()
-        except OSError:
-            return ()  # it left, or no descriptor is free: it will try again
+        except OSError as error:
+            if error.errno in EXHAUSTED:
+                self._rest()
+            return ()  # or it has left
+        self._short = False
         _, uid, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
         if uid not in (0, os.getuid()):
             self._refuse(connection, uid)
@@ -201,6 +209,14 @@ class ControlServer:
         self._clients.append(client)
         self._sources.add(client)
         return ()
+
+    def _rest(self) -> None:
+        """Wait with the next client until there may be a descriptor for it; who waits keeps the listener readable."""
+        if not self._short:
+            self._short = True
+            log.warning("control clients have to wait: no descriptor is free; tried again in %g s", _REST)
+        self._sources.remove(self)
+        self._rests_until = time.monotonic() + _REST
 
     def _refuse(self, connection: socket.socket, uid: int) -> None:
         connection.close()
@@ -234,10 +250,13 @@ class ControlServer:
 
     def deadline(self) -> float:
         """Return when the next client is late with its request, or with reading its answer."""
-        return min((client.deadline for client in self._clients), default=math.inf)
+        return min([client.deadline for client in self._clients] + [self._rests_until])
 
     def drop_late(self, now: float) -> None:
-        """Drop the clients that are late."""
+        """Drop the clients that are late, and go on accepting after a rest."""
+        if self._rests_until <= now:
+            self._rests_until = math.inf
+            self._sources.add(self)
         for client in [client for client in self._clients if client.deadline <= now]:
             self.drop(client)
 

@@ -78,12 +78,14 @@ class Deaths:
         return next((death.identity for death in self.recent if death.number == number), {})
 
     def _explain(self, worker: WorkerProcess, how: str) -> str:
-        before, self._oom_kills = self._oom_kills, count_oom_kills()
+        before, kills = self._oom_kills, count_oom_kills()
+        self._oom_kills = kills
         if not how.startswith("killed by SIGKILL"):
             return how
         if worker.kill_reason:
             return f"{how} that we sent ({worker.kill_reason})"
-        if before is not None and self._oom_kills is not None and self._oom_kills > before:
+        if before is not None and kills is not None and kills > before:
+            self._oom_kills = before + 1  # another one that it killed may be reaped next
             return f"{how} of the kernel's OOM killer"
         return f"{how} that we did not send"
 

@@ -77,7 +77,7 @@ class Generations:
     def prepare(self, number: int, loaded: Loaded, passed: Sequence[PassedListener] = ()) -> Generation:
         """Bind what the settings add to the listeners there are, or were passed by the master before us.
 
-        Raise ListenerError, with nothing left behind.
+        Raise ListenerError, or OSError for want of memory, with nothing left behind.
         """
         opened: list[Listener] = []
         try:
@@ -86,6 +86,7 @@ class Generations:
                 for address in loaded.settings.bind
                 for one in self._listeners_at(address, loaded.settings.backlog, passed, opened)
             ]
+            board = Scoreboard(SLOTS, loaded.settings.threads, [listener.actual for listener in listeners])
         except BaseException:
             _close(opened)
             raise
@@ -93,7 +94,6 @@ class Generations:
             log.info("listening: %s%s", listener.actual, " (kept since the last start)" if listener.kept else "")
             self._keep(listener)
         _warn_about_backlog(loaded.settings, opened)
-        board = Scoreboard(SLOTS, loaded.settings.threads, [listener.actual for listener in listeners])
         self._living[number] = Generation(number, loaded, listeners, board)
         return self._living[number]
 
@@ -174,8 +174,9 @@ class Generations:
                 self._forget(listener)
             if not listener.kept:  # else it goes on in the next start of the service
                 listener.seal()
-        # What waits in a socket of the service manager waits for the next start of the service; of a successor, for it.
-        waiting = [one.handed_over or (final and one.address.kind == "systemd") for _, one in unserved]
+        # What waits in a socket that others hold too waits for them: for a successor, or the next start of the service.
+        # At a stop its queue may never be empty, because nothing keeps the kernel from adding to it.
+        waiting = [one.handed_over or (final and not one.sealed) for _, one in unserved]
         return [index for (index, _), waits in zip(unserved, waiting, strict=True) if not waits]
 
     def close_sealed(self, accepting: Collection[int]) -> None:

@@ -111,6 +111,8 @@ class Performer:
             prepared = self._generations.prepare(number, loaded)
         except PreforkError as error:
             return events.GenerationFailed(number, str(error), error.detail)
+        except OSError as error:
+            return events.GenerationFailed(number, f"cannot be prepared: {(error.strerror or str(error)).lower()}")
         self._loaded = loaded
         return events.GenerationPrepared(number, prepared.fleet_settings())
 

@@ -290,12 +290,12 @@ class Pool:
     def _start_thread(self, fresh: PoolThread) -> None:
         try:
             fresh.start()
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             self._do_without(fresh, error)
         else:
             self._short_of_threads = False
 
-    def _do_without(self, fresh: PoolThread, error: RuntimeError) -> None:
+    def _do_without(self, fresh: PoolThread, error: RuntimeError | MemoryError) -> None:
         """The system has no thread for us: those that there are go on."""
         if not self._short_of_threads:
             log.warning("cannot start a thread: %s; serving with the %d there are", error, len(self._busy))

@@ -13,6 +13,7 @@ import fcntl
 import grp
 import os
 import pwd
+import select
 import socket
 import stat
 import struct
@@ -36,6 +37,8 @@ _DROP_NEW_CONNECTIONS = (
 )
 _DROP_EVERYTHING = ((0x06, 0, 0, 0),)
 _DEFAULT_MODE = 0o600
+_LOCK_ATTEMPTS = 20
+_LOCK_PATIENCE = 0.05  # seconds between them
 
 
 @dataclass(slots=True)
@@ -196,7 +199,7 @@ def _bind_path(address: BindAddress, backlog: int) -> Listener:
     directory = os.open(os.path.dirname(address.path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     previous = os.umask(0o777 & ~(_DEFAULT_MODE if address.mode is None else address.mode))
     try:
-        fcntl.flock(directory, fcntl.LOCK_EX)
+        _lock(directory)
         _remove_stale(address)
         listener = Listener(address, _bind(address, backlog), inode=_inode_of(address.path))
         try:
@@ -209,6 +212,18 @@ def _bind_path(address: BindAddress, backlog: int) -> Listener:
     finally:
         os.umask(previous)
         os.close(directory)
+
+
+def _lock(directory: int) -> None:
+    """Lock a directory. Others lock it for a moment only, as we do; whoever does not shall not hold us up."""
+    for _ in range(_LOCK_ATTEMPTS):
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            select.select([], [], [], _LOCK_PATIENCE)
+        else:
+            return
+    raise ValueError("its directory is locked by another process (see lslocks); use a directory of your own")
 
 
 def _remove_stale(address: BindAddress) -> None:

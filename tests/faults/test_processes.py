@@ -1,23 +1,28 @@
 """Faults of processes: what a stopped, killed or starved master, mold or worker does to the service."""
 
+import fcntl
 import os
 import platform
+import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from prefork.testing import Address, Server
 from tests.process.conftest import Serve
+from tests.process.test_control import control, prefork
 from tests.process.test_deaths import children_of, footprint, mold_of, pids_of, serve_for_a_while, wait_for_end
 from tests.support import tools
 from tests.support.application import write_application
 from tests.support.clients import TIME_LIMIT, LineClient, ask_once, eventually, steady_load
+from tests.support.processes import cpu_seconds, without_descriptors
 from tests.support.strace import injected
 
 # What the handler may use to look around in its pid namespace.
@@ -129,6 +134,56 @@ def test_without_new_processes_the_others_serve_until_there_are_some_again(serve
         server.wait_for_log("enough workers")
 
         assert len(server.workers()) == 3
+
+
+@pytest.mark.root
+def test_a_reload_without_memory_for_it_fails_at_once_and_the_old_workers_serve_on(serve: Serve) -> None:
+    with serve(workers=1) as server, steady_load(server.address) as crowd:
+        size = int(Path(f"/proc/{server.pid}/statm").read_text().split()[0]) * resource.getpagesize()
+        before = resource.prlimit(server.pid, resource.RLIMIT_AS, (size + (1 << 20), resource.RLIM_INFINITY))
+        failed = control(server, "reload")
+        resource.prlimit(server.pid, resource.RLIMIT_AS, before)
+        crowd.wait_for_more()
+
+        assert failed.returncode == 1
+        assert "memory" in failed.stderr
+        assert "internal error" not in server.log
+        server.reload()
+        assert crowd.failures == []
+
+
+@pytest.mark.root
+def test_a_master_without_descriptors_does_not_spin_for_its_control_clients(serve: Serve) -> None:
+    with serve(workers=1) as server, ExitStack() as clients:
+        with without_descriptors(server.pid):
+            for _ in range(30):
+                client = clients.enter_context(socket.socket(socket.AF_UNIX))
+                client.connect(f"\0prefork/{os.getuid()}/{server.pid}")
+            server.wait_for_log("control clients have to wait")
+            before = cpu_seconds(server.pid)
+            assert ask_once(address_of(server), "eval __import__('threading').Event().wait(2.5)") == "False"
+
+            assert cpu_seconds(server.pid) - before < 0.5
+            assert server.log.count("control clients have to wait") <= 3
+        clients.close()
+
+        assert server.status()["state"] == "serving"
+
+
+def address_of(server: Server) -> Address:
+    """Return where it listens without asking its control socket."""
+    host, port = server.wait_for_log("listening: tcp://").split("tcp://")[1].split()[0].rsplit(":", 1)
+    return host, int(port)
+
+
+def test_a_directory_that_somebody_else_has_locked_does_not_hold_up_the_start(project: Path) -> None:
+    directory = os.open(project, os.O_RDONLY)
+    fcntl.flock(directory, fcntl.LOCK_EX)
+    done = prefork("run", "app:Handler", "--bind", "unix:socket", cwd=project)
+    os.close(directory)
+
+    assert done.returncode == 4
+    assert "is locked by another process" in done.stderr
 
 
 @pytest.mark.root

@@ -54,3 +54,14 @@ def test_warnings_go_to_standard_error(capsys: pytest.CaptureFixture[str], direc
 
     assert code == 0
     assert capsys.readouterr().err == "warning: prefork.toml can be written by everyone; chmod o-w prefork.toml\n"
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_what_looks_like_a_secret_is_not_shown(capsys: pytest.CaptureFixture[str], form: list[str]) -> None:
+    code = main(["config", "--env", "DB_PASSWORD=hidden", "--env", "TZ=UTC", "--set", "api_token='hidden'", *form])
+
+    shown = capsys.readouterr().out
+    assert code == 0
+    assert "hidden" not in shown
+    assert "DB_PASSWORD=***" in shown
+    assert "TZ=UTC" in shown

@@ -447,11 +447,12 @@ def test_the_row_of_a_thread_that_has_left_is_used_again(bench: Bench) -> None:
     assert {line[1] for line in bench.notes.lines} <= {0, 1}
 
 
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()], ids=repr)
 def test_without_new_threads_those_there_are_go_on(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
     def cannot_start(self: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
+        raise error
 
     pool = bench.pool(make_server())
     monkeypatch.setattr(PoolThread, "start", cannot_start)
