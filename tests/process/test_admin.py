@@ -14,7 +14,7 @@ from prefork.address import parse_bind
 from prefork.testing import Address, Server, _reachable
 from tests.process.conftest import Serve
 from tests.process.test_control import control
-from tests.process.test_deaths import wait_for_end
+from tests.process.test_deaths import children_of, wait_for_end
 from tests.process.test_upgrade import stopping, upgrade
 from tests.support import tools
 from tests.support.admin import address_of, exchange, fetch, fetch_json, metrics, read_all, total, url_of
@@ -233,7 +233,8 @@ def test_it_has_no_code_and_no_listener_of_the_application(serve: Serve, project
 
 def test_it_dies_with_the_master(serve: Serve) -> None:
     with serve(admin=ANYWHERE) as server:
-        pids = [helper_of(server), *(worker["pid"] for worker in server.workers())]
+        pids = children_of(server.pid)
+        assert helper_of(server) in pids
         server.signal(signal.SIGKILL)
 
         wait_for_end(pids)

@@ -17,7 +17,7 @@ import pytest
 from prefork.testing import Server
 from tests.process.conftest import Serve
 from tests.process.test_control import control, prefork
-from tests.process.test_deaths import wait_for_end
+from tests.process.test_deaths import children_of, wait_for_end
 from tests.support.application import write_application
 from tests.support.clients import LineClient, ask_once, steady_load
 
@@ -179,10 +179,12 @@ def test_a_killed_predecessor_leaves_its_successor_serving(serve: Serve, project
         write_application(project, version="2", extra="\nimport time\ntime.sleep(0.5)\n")
         server.signal(signal.SIGUSR2)
         server.wait_for_log("starting mold", count=2)
+        left = children_of(server.pid)
         server.process.kill()
         started = server.wait_for_log(" ready: ", count=2)
-        with stopping(int(re.search(r"pid=(\d+)", started)[1])):  # type: ignore[index]
+        with stopping(int(re.search(r"pid=(\d+)", started)[1])) as successor:  # type: ignore[index]
             assert ask_once(address, "version") == "2"
+            wait_for_end([pid for pid in left if pid != successor])
 
 
 def test_the_control_file_is_handed_over(serve: Serve, project: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from prefork.testing import Server
 from tests.process.conftest import Serve
-from tests.process.test_deaths import wait_for_end
+from tests.process.test_deaths import children_of, wait_for_end
 from tests.support.application import SOURCE, write_application
 from tests.support.clients import ask_once, eventually, steady_load
 
@@ -225,7 +225,8 @@ def test_the_master_does_not_load_the_library(serve: Serve) -> None:
 
 def test_the_watcher_dies_with_the_master(serve: Serve) -> None:
     with serve(reload=True) as server:
-        pids = [watcher_of(server), *(worker["pid"] for worker in server.workers())]
+        pids = children_of(server.pid)
+        assert watcher_of(server) in pids
         server.signal(signal.SIGKILL)
 
         wait_for_end(pids)
