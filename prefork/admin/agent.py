@@ -47,4 +47,8 @@ def _verdict(status: Mapping[str, Any] | None) -> str:
     threads = sum(worker["threads"] for worker in serving)
     free = threads - sum(worker["threads_busy"] for worker in serving)
     # Weight 0 would mean to drain: a server that is only busy keeps a little.
-    return f"up ready {max(1, 100 * free // threads) if threads else 100}% maxconn:{max(1, threads)}"
+    weight = max(1, 100 * free // threads) if threads else 100
+    # Parked connections hold no thread, but count for HAProxy. Doubled, because a crowd of clients that stay connected
+    # comes at once: from one answer to the next there may be twice as many.
+    room = threads + 2 * sum(worker["parked"] for worker in serving)
+    return f"up ready {weight}% maxconn:{max(1, room)}"

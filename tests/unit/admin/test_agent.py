@@ -7,7 +7,7 @@ from tests.unit.admin.view import status, worker
 
 
 def workers(*busy: int) -> list[dict[str, object]]:
-    return [worker(slot, threads_busy=number) for slot, number in enumerate(busy)]
+    return [worker(slot, threads_busy=number, parked=0) for slot, number in enumerate(busy)]
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,7 @@ def workers(*busy: int) -> list[dict[str, object]]:
         (status(workers=workers(2, 2)), b"up ready 75% maxconn:16\n"),
         (status(workers=workers(0, 0)), b"up ready 100% maxconn:16\n"),
         (status(workers=workers(8, 8)), b"up ready 1% maxconn:16\n"),
+        (status(workers=[worker(0, parked=100), *workers(2)]), b"up ready 75% maxconn:216\n"),
         (status(workers=[*workers(4), worker(1, state="draining")]), b"up ready 50% maxconn:8\n"),
         (status(state="starting", ready=False), b"down #starting\n"),
         (status(ready=False), b"up drain\n"),
