@@ -19,7 +19,7 @@ import pytest
 
 from prefork.testing import Address, Server
 from tests.process.conftest import Serve
-from tests.process.test_deaths import wait_for_end
+from tests.process.test_deaths import children_of, wait_for_end
 from tests.support.application import write_application
 from tests.support.clients import LineClient, ask_once, eventually, steady_load
 
@@ -350,8 +350,10 @@ def test_a_control_file_is_private_and_goes_with_the_server(serve: Serve, projec
 def test_a_control_file_left_by_a_killed_server_is_replaced(serve: Serve, project: Path) -> None:
     path = project / "control"
     with serve(control=str(path)) as server:
+        children = children_of(server.pid)
         server.signal(signal.SIGKILL)
         assert server.wait() == -signal.SIGKILL
+        wait_for_end(children)
         assert path.exists()
         assert prefork("status", "--control", str(path)).returncode == 5
     with serve(control=str(path)) as server:
