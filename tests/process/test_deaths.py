@@ -232,7 +232,7 @@ def test_an_adopted_orphan_is_reaped(serve: Serve) -> None:
         client.ask("pid")
 
         wait_for_end([int(orphan.strip("b'\\n"))])
-        assert zombies_of(server.pid) == []
+        eventually(lambda: zombies_of(server.pid) == [])
         assert len(server.workers()) == 1
 
 
