@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import select
+import socket
 from time import monotonic
 
 from prefork.serving.pause import AcceptPause
@@ -53,6 +54,8 @@ GONE = frozenset(
     }
 )
 _FD_SETSIZE = 1024  # select(2)
+_IP_MINTTL = 21  # <linux/in.h>
+_IPV6_MINHOPCOUNT = 73  # <linux/in6.h>
 _CALM = 1.0  # seconds without a failure after which an episode is over; flapping would fill the log
 
 
@@ -132,6 +135,8 @@ class Intake:
             return None
         if self.rest.until:
             self.rest.note_success(self.server.server_address)
+        if finishing:
+            _hear_from_afar(request)
         return request, client_address
 
 
@@ -231,3 +236,15 @@ class Intakes:
             self._poll.register(intake.descriptor, select.POLLIN)
         soonest = min((intake.rest.until for intake in self._resting), default=math.inf)
         return None if soonest == math.inf else soonest - now
+
+
+def _hear_from_afar(request: Any) -> None:
+    """Withdraw what a TCP connection may have inherited from its listener if that was sealed while they shook hands."""
+    if not isinstance(request, socket.socket) or request.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    try:
+        request.setsockopt(socket.IPPROTO_IP, _IP_MINTTL, 0)
+        if request.family == socket.AF_INET6:
+            request.setsockopt(socket.IPPROTO_IPV6, _IPV6_MINHOPCOUNT, 0)
+    except OSError:
+        pass  # it has gone, which its handler will notice

@@ -36,6 +36,8 @@ _DROP_NEW_CONNECTIONS = (
     (0x06, 0, 0, 0xFFFFFFFF),
 )
 _DROP_EVERYTHING = ((0x06, 0, 0, 0),)
+_IP_MINTTL = 21  # <linux/in.h>
+_IPV6_MINHOPCOUNT = 73  # <linux/in6.h>
 _DEFAULT_MODE = 0o600
 _LOCK_ATTEMPTS = 20
 _LOCK_PATIENCE = 0.05  # seconds between them
@@ -81,7 +83,7 @@ class Listener:
         elif self.socket.family == socket.AF_UNIX:
             self.socket.shutdown(socket.SHUT_RD)
         else:
-            _attach_filter(self.socket, _DROP_NEW_CONNECTIONS)
+            _drop_new_connections(self.socket)
 
     def hand_over(self) -> None:
         """Leave it to a new master: it is that one's to seal and to unlink."""
@@ -274,6 +276,18 @@ def _adopt(descriptor: int) -> socket.socket:
         raise ValueError(f"descriptor {descriptor} is a stream socket that does not listen")
     adopted.setblocking(False)
     return adopted
+
+
+def _drop_new_connections(listener: socket.socket) -> None:
+    try:
+        _attach_filter(listener, _DROP_NEW_CONNECTIONS)
+    except PermissionError:
+        # Some kernels want CAP_NET_ADMIN for it on TCP. Anybody may demand packets with no hop behind them (ip(7),
+        # IP_MINTTL): a SYN, which usually sets out with 64 or 128, is dropped, and a handshake under way completes.
+        # Its connection inherits the demand; `serving.accepting` withdraws it.
+        listener.setsockopt(socket.IPPROTO_IP, _IP_MINTTL, 255)
+        if listener.family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, _IPV6_MINHOPCOUNT, 255)
 
 
 def _attach_filter(target: socket.socket, program: Sequence[tuple[int, int, int, int]]) -> None:

@@ -156,6 +156,24 @@ def test_a_sealed_unix_listener_is_left_when_its_queue_is_empty(bench: Bench, tm
     assert bench.changes.wait_until(lambda: not pool.accepting and not pool.open_connections)
 
 
+def test_a_connection_that_shook_hands_while_its_listener_was_sealed_is_heard(bench: Bench) -> None:
+    server = make_server()
+    pool = bench.pool(server, threads=1)
+    held = bench.hold()
+    server.socket.setsockopt(socket.IPPROTO_IP, 21, 255)  # IP_MINTTL, as the master seals it without CAP_NET_ADMIN
+    with socket.socket() as late:
+        late.settimeout(PATIENCE)
+        late.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 255)
+        late.connect(server.server_address)
+        late.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 64)
+        late.sendall(b"q")
+
+        pool.drain({0})
+
+        held.close()
+        assert late.recv(1) == b"q"
+
+
 def test_every_listener_is_served_and_named(bench: Bench) -> None:
     servers = [make_server(), make_server()]
     bench.pool(*servers)

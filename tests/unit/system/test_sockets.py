@@ -12,6 +12,7 @@ from prefork.address import BindAddress, parse_bind
 from prefork.errors import ListenerError
 from prefork.system.inherited import Inherited
 from prefork.system.sockets import Listener, describe_socket, open_listeners
+from tests.support.capabilities import NET_ADMIN, without_capability
 
 
 def open_one(text: str) -> Listener:
@@ -67,6 +68,26 @@ def test_a_sealed_stream_listener_serves_its_queue_and_nobody_new(text: str) -> 
         client.close()
     with pytest.raises(BlockingIOError):
         listener.socket.accept()
+    listener.close()
+
+
+@pytest.mark.parametrize("text", ["tcp://127.0.0.1:0", "tcp://[::1]:0", "tcp://[::]:0"])
+def test_a_listener_is_sealed_without_the_powers_of_root(text: str) -> None:
+    listener = open_one(text)
+    port = listener.socket.getsockname()[1]
+    queued = connect(listener)
+    with without_capability(NET_ADMIN):
+        listener.seal()
+
+    for host in ("127.0.0.1", "::1"):
+        with pytest.raises((TimeoutError, ConnectionRefusedError)):
+            socket.create_connection((host, port), 0.2)
+    accepted, _ = listener.socket.accept()
+    queued.send(b"hello")
+    accepted.setblocking(True)
+    assert accepted.recv(100) == b"hello"
+    for each in (accepted, queued):
+        each.close()
     listener.close()
 
 
