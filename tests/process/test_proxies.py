@@ -2,7 +2,6 @@
 
 import json
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from tests.support.addresses import host_and_port
 from tests.support.application import write_application
 from tests.support.authorities import Authority
 from tests.support.clients import TIME_LIMIT, eventually
+from tests.support.programs import running
 
 TELLING = """
 
@@ -45,29 +45,6 @@ def telling(serve: Serve, project: Path) -> Iterator[Server]:
     write_application(project, extra=f"\nimport json\n{TELLING}")
     with serve("app:Telling", proxy_protocol="on", trusted_proxies="127.0.0.1", log_level="debug") as server:
         yield server
-
-
-@contextmanager
-def running(command: list[str], directory: Path, port: int) -> Iterator[None]:
-    """Run a proxy until it accepts on its port, and through the block."""
-    output = directory / "proxy.log"
-    with output.open("wb") as log:
-        process = subprocess.Popen(command, cwd=directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    try:
-        eventually(lambda: _accepts(port) or process.poll() is not None)
-        assert process.poll() is None, output.read_text()
-        yield
-    finally:
-        process.terminate()
-        process.wait(TIME_LIMIT)
-
-
-def _accepts(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), TIME_LIMIT).close()
-    except ConnectionRefusedError:
-        return False
-    return True
 
 
 def free_port() -> int:
@@ -126,7 +103,7 @@ def haproxy(server: Server, directory: Path, options: str, bind: str = "", more:
     (host, node), port = host_and_port(server), free_port()
     configuration = directory / "haproxy.cfg"
     configuration.write_text(HAPROXY.format(host=host, node=node, port=port, options=options, bind=bind, more=more))
-    with running(["haproxy", "-db", "-f", str(configuration)], directory, port):
+    with running(["haproxy", "-db", "-f", str(configuration)], directory, ("127.0.0.1", port)):
         yield port
 
 
@@ -178,7 +155,7 @@ def test_haproxy_asks_for_itself_with_a_local_header(telling: Server, project: P
     tcp-check expect string 127.0.0.1
     """
     with haproxy(telling, project, "send-proxy-v2 check-send-proxy check inter 100ms", more=more):
-        output = project / "proxy.log"
+        output = project / "program.log"
         eventually(lambda: "Health check for server front/node" in output.read_text())
 
     assert "Health check for server front/node succeeded" in output.read_text()
@@ -207,7 +184,7 @@ def test_nginx_tells_who_the_client_is(telling: Server, project: Path) -> None:
     configuration.write_text(NGINX.format(directory=project, host=host, node=node, port=port))
     command = ["nginx", "-c", str(configuration), "-p", str(project), "-e", str(project / "proxy-error.log")]
 
-    with running(command, project, port):
+    with running(command, project, ("127.0.0.1", port)):
         check_that_the_client_is_known(telling, port)
 
 
@@ -249,6 +226,7 @@ def test_envoy_tells_who_the_client_is(telling: Server, project: Path, version: 
     configuration = project / "envoy.yaml"
     configuration.write_text(ENVOY.format(host=host, node=node, port=port, version=version))
     envoy = str(Path(sys.executable).with_name("envoy"))
+    command = [envoy, "-c", str(configuration), "--concurrency", "1", "--disable-hot-restart"]
 
-    with running([envoy, "-c", str(configuration), "--concurrency", "1", "--disable-hot-restart"], project, port):
+    with running(command, project, ("127.0.0.1", port)):
         check_that_the_client_is_known(telling, port)
