@@ -21,7 +21,7 @@ PROCESS_TESTS = $(foreach directory,process faults examples,$(if $(wildcard test
 # A Debian is booted by root alone; it has a Python of its own.
 SYSTEMD_IMAGE = [ "$$(id -u)" != 0 ] || tests/systemd/image >/dev/null
 
-.PHONY: help run test quick check lint types quick-tests process-tests systemd-tests faults soak flakes storms bench format clean
+.PHONY: help run test quick check lint types quick-tests process-tests systemd-tests deploy-tests faults soak flakes storms bench format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -47,7 +47,7 @@ test: $(VENV)/tools
 	$(SYSTEMD_IMAGE)
 	$(PYTEST) -n 2 $(TESTS)
 
-check: lint types quick-tests process-tests systemd-tests
+check: lint types quick-tests process-tests systemd-tests deploy-tests
 
 lint: $(VENV)/tools
 	$(BIN)/ruff format --check .
@@ -71,6 +71,10 @@ soak: $(VENV)/tools
 systemd-tests: $(VENV)/tools
 	$(SYSTEMD_IMAGE)
 	$(PYTEST) tests/systemd
+
+deploy-tests: $(VENV)/tools
+	$(SYSTEMD_IMAGE)
+	$(PYTEST) -n 2 --dist loadfile tests/deploy
 
 flakes: $(VENV)/tools
 	$(BIN)/python tests/support/flakes.py $(N) -n 8 $(PROCESS_TESTS)

@@ -1,0 +1,5 @@
+"""Where the files are that the tests here give to their tools."""
+
+from tests.support.container import ROOT
+
+DEPLOY = ROOT / "deploy"
