@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Callable, Iterable
 
+from prefork.errors import ListenerError
 from prefork.master.control import Client, ControlServer, Request
 from prefork.master.sources import Sources
 from prefork.master.workers import Processes, WorkerProcess
@@ -13,6 +15,8 @@ from prefork.policy import actions, events
 from prefork.policy.actions import Action
 from prefork.policy.events import Event
 from prefork.system.succession import PassedListener
+
+log = logging.getLogger("prefork.control")
 
 _MOST_STACKS = 1 << 19  # characters of one answer; the log has all of them
 
@@ -36,7 +40,18 @@ class Desk:
         self._describe_health = describe_health
         self._reopen_logs = reopen_logs
         self._processes = processes
-        self._control = ControlServer(where, sources, self, passed) if where != "off" else None
+        self._control = self._open_control(where, sources, passed) if where != "off" else None
+
+    def _open_control(self, where: str, sources: Sources, passed: PassedListener | None) -> ControlServer | None:
+        """Listen for clients. Without an address of its own the server serves all the same."""
+        try:
+            return ControlServer(where, sources, self, passed)
+        except ListenerError as error:
+            if where != "auto":
+                raise
+            # Its name is made of our pid, which a process in another pid namespace of this network may have, too.
+            log.warning("no control socket: %s; give --control PATH to have one", error)
+            return None
 
     def take_request(self, client: Client, request: Request) -> Iterable[Event]:
         """Answer a client, or let it wait for what it asked for; return what that means to the supervisor."""

@@ -136,7 +136,7 @@ class Intake:
         if self.rest.until:
             self.rest.note_success(self.server.server_address)
         if finishing:
-            _hear_from_afar(request)
+            hear_from_afar(request)
         return request, client_address
 
 
@@ -238,7 +238,7 @@ class Intakes:
         return None if soonest == math.inf else soonest - now
 
 
-def _hear_from_afar(request: Any) -> None:
+def hear_from_afar(request: Any) -> None:
     """Withdraw what a TCP connection may have inherited from its listener if that was sealed while they shook hands."""
     if not isinstance(request, socket.socket) or request.family not in (socket.AF_INET, socket.AF_INET6):
         return

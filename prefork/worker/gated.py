@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import socket
 
-from prefork.worker.gate import gates
+from prefork.serving.accepting import hear_from_afar
+from prefork.worker.gate import State, gates
 from prefork.worker.shared import Shared, SharedDatagrams
 
 TYPE_CHECKING = False
@@ -28,6 +29,8 @@ class GatedStream(Shared):
             return super().accept()
         with gate.attempt():
             connection, client_address = super().accept()
+            if gate.state is not State.OPEN:
+                hear_from_afar(connection)
             gate.connections.follow(connection)
             gate.connections.opened(connection, gate.index, client_address)
             return connection, client_address

@@ -213,7 +213,7 @@ def few_pids(project: Path) -> Iterator[None]:
     script = f"echo {PIDS} > /proc/sys/kernel/pid_max; exec {command}"
     write_application(project, extra=PROC)
     contained = subprocess.Popen(
-        ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child=KILL", "sh", "-c", script],
+        ["unshare", "--pid", "--net", "--fork", "--mount-proc", "--kill-child=KILL", "sh", "-c", script],
         cwd=project,
         stderr=subprocess.PIPE,
         text=True,

@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import itertools
 import json
 import os
 import pty
@@ -358,6 +359,33 @@ def test_a_control_file_left_by_a_killed_server_is_replaced(serve: Serve, projec
         assert prefork("status", "--control", str(path)).returncode == 5
     with serve(control=str(path)) as server:
         assert prefork("status", "--control", str(path)).returncode == 0
+
+
+@pytest.mark.root
+@pytest.mark.needs("unshare")
+def test_a_server_serves_although_its_control_address_is_taken(project: Path) -> None:
+    """As process 1 of a container that shares the network with another one, whose process 1 is a server, too."""
+    with socket.socket(socket.AF_UNIX) as taken:
+        taken.bind("\0prefork/0/1")
+        taken.listen()
+        words = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child=KILL", sys.executable, "-m", "prefork"]
+        server = subprocess.Popen(
+            [*words, "run", "app:Handler", "-w", "1", "-b", "unix:socket"],
+            cwd=project,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert server.stderr is not None
+        with server.stderr:
+            lines = list(itertools.takewhile(lambda line: " ready: " not in line, server.stderr))
+            answer = ask_once(str(project / "socket"), "version")
+            inside = children_of(server.pid)
+            server.kill()
+            server.wait()
+            wait_for_end(inside)
+
+        assert answer == "1"
+        assert any("no control socket" in line for line in lines)
 
 
 def test_control_can_be_switched_off(serve: Serve, project: Path) -> None:

@@ -217,7 +217,7 @@ def test_a_signal_to_the_whole_group_reloads_once(project: Path) -> None:
 def test_the_master_can_be_process_1(project: Path) -> None:
     command = [sys.executable, "-m", "prefork", "run", "app:Handler", "-w", "2", "-b", "unix:socket", "--name", "one"]
     contained = subprocess.Popen(
-        ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child=KILL", *command],
+        ["unshare", "--pid", "--net", "--fork", "--mount-proc", "--kill-child=KILL", *command],
         cwd=project,
         stderr=subprocess.PIPE,
         text=True,

@@ -79,7 +79,7 @@ def test_stop_is_not_done_while_the_process_is_there(
     with FakeControlServer({"stop": [{"log": "draining"}, *ending]}) as server:
         code = main(["stop", "--quick", "--pid", PID])
 
-        assert server.requests == [{"command": "stop", "quick": True}]
+        assert server.requests[0] == {"command": "stop", "quick": True}
     assert code == 1
     assert f"its process {PID} is still there" in capsys.readouterr().err
 
