@@ -74,9 +74,8 @@ def _of_listeners(field: str, datagrams: bool) -> Callable[[View], Iterable[Row]
     return rows
 
 
-def _refused(view: View) -> Iterable[Row]:
-    totals = view.status["totals"]
-    return [((), totals["refused"])] if "refused" in totals else []
+def _of_totals(field: str) -> Callable[[View], Iterable[Row]]:
+    return lambda view: [((), view.status["totals"][field])] if field in view.status["totals"] else []
 
 
 def _of_usage(read: Callable[[Usage], float | None]) -> Callable[[View], Iterable[Row]]:
@@ -114,7 +113,7 @@ def _parked(view: View) -> Iterable[Row]:
 
 def _certificates(view: View) -> Iterable[Row]:
     for certificate in view.status.get("certificates", ()):
-        yield (",".join(certificate["names"]),), certificate["not_after"]
+        yield (",".join(certificate["names"]), certificate["file"]), certificate["not_after"]
 
 
 _WORKER = ("worker", "generation")
@@ -198,7 +197,7 @@ FAMILIES = (
         "counter",
         "Those that were closed without being served: over a limit, or with a wrong header or handshake.",
         (),
-        _refused,
+        _of_totals("refused"),
     ),
     Family("prefork_connections_open", "gauge", "Those that have not ended.", ("listener",), _of_connections("open")),
     Family(
@@ -258,6 +257,13 @@ FAMILIES = (
         lambda view: [((reason,), times) for reason, times in sorted(view.status["losses"].items())],
     ),
     Family(
+        "prefork_suspects_total",
+        "counter",
+        "Times that a peer or a tag was named because it was being served at several crashes.",
+        (),
+        _of_totals("suspects"),
+    ),
+    Family(
         "prefork_reloads_total",
         "counter",
         "Reloads that are over: complete or failed.",
@@ -300,7 +306,7 @@ FAMILIES = (
         "prefork_tls_certificate_expiry_seconds",
         "gauge",
         "When a certificate expires, as Unix time.",
-        ("names",),
+        ("names", "file"),
         _certificates,
     ),
     Family(
@@ -313,10 +319,27 @@ FAMILIES = (
 )
 
 
+*_TOLD, _AGE = FAMILIES
+
+
 def render(view: View, wanted: Format) -> str:
     """Write all metrics that have something to say."""
+    return render_told(view, wanted) + render_age(view, wanted)
+
+
+def render_told(view: View, wanted: Format) -> str:
+    """Write what stays the same until the master says something new."""
+    return _render(_TOLD, view, wanted)
+
+
+def render_age(view: View, wanted: Format) -> str:
+    """Write what comes after that: how old it is."""
+    return _render([_AGE], view, wanted) + ("# EOF\n" if wanted.open else "")
+
+
+def _render(families: Iterable[Family], view: View, wanted: Format) -> str:
     lines: list[str] = []
-    for family in FAMILIES:
+    for family in families:
         rows = list(family.rows(view))
         if rows:
             # OpenMetrics names the family, the older text its samples.
@@ -324,8 +347,6 @@ def render(view: View, wanted: Format) -> str:
             lines += [f"# HELP {name} {_escape_help(family.help)}", f"# TYPE {name} {family.kind}"]
             for values, value in rows:
                 lines += _samples(family, list(zip(family.labels, values, strict=True)), value, view)
-    if wanted.open:
-        lines.append("# EOF")
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -18,7 +18,7 @@ import msgspec
 from prefork.admin.agent import agent_line
 from prefork.admin.history import History
 from prefork.admin.http import Request, Response
-from prefork.admin.metrics import OPENMETRICS, PLAIN, Format, View, render
+from prefork.admin.metrics import OPENMETRICS, PLAIN, Format, View, render_age, render_told
 from prefork.system.usage import usage_of
 
 _SILENT_AFTER = 5.0  # seconds after which the master is said not to answer
@@ -85,7 +85,8 @@ class Pages:
 
     def _readyz(self, _: Request) -> Response:
         heard = self._fresh()
-        reason = heard.status["state"] if heard else "the master does not answer"
+        drained = ", drained" if heard and heard.status["draining"] else ""
+        reason = f"{heard.status['state']}{drained}" if heard else "the master does not answer"
         return _health(heard is not None and heard.status["ready"], "ready", f"not ready: {reason}")
 
     def _startupz(self, _: Request) -> Response:
@@ -109,9 +110,10 @@ class Pages:
             if wanted not in heard.metrics:
                 pids = [worker["pid"] for worker in heard.status["workers"] if worker["pid"]]
                 usage = {pid: usage_of(pid, self._master_pid) for pid in pids}
-                view = View(heard.status, usage, time.monotonic() - heard.at)
-                heard.metrics[wanted] = render(view, wanted).encode()
-        return Response(heard.metrics[wanted], wanted.content_type)
+                heard.metrics[wanted] = render_told(View(heard.status, usage, 0.0), wanted).encode()
+        # Not kept with the rest: it has to grow while the master says nothing.
+        age = render_age(View(heard.status, {}, time.monotonic() - heard.at), wanted).encode()
+        return Response(heard.metrics[wanted] + age, wanted.content_type)
 
 
 _SILENT = Response(b"the master does not answer\n", status=HTTPStatus.SERVICE_UNAVAILABLE)

@@ -45,7 +45,9 @@ def lines(view: View = VIEW, wanted: Format = PLAIN) -> list[str]:
         'prefork_reloads_total{result="failed"} 1',
         'prefork_worker_proportional_bytes{worker="0",generation="2"} 4',
         'prefork_worker_cpu_seconds_total{worker="1",generation="2"} 2.5',
-        'prefork_tls_certificate_expiry_seconds{names="a.example,b.example"} 1800000000',
+        "prefork_suspects_total 2",
+        'prefork_tls_certificate_expiry_seconds{names="a.example,b.example",file="/etc/rsa.pem"} 1800000000',
+        'prefork_tls_certificate_expiry_seconds{names="a.example,b.example",file="/etc/ec.pem"} 1900000000',
         "prefork_status_age_seconds 0.5",
     ],
 )
@@ -57,7 +59,13 @@ def test_what_nobody_told_is_not_shown() -> None:
     bare = status(totals={"reloads": 0, "reloads_failed": 0}, certificates=[], workers=[worker(0)])
     text = render(View(bare, {}, 0.0), PLAIN)
 
-    assert not any(name in text for name in ("refused", "parked", "certificate", "resident", "cpu"))
+    assert not any(name in text for name in ("refused", "suspects", "parked", "certificate", "resident", "cpu"))
+
+
+def test_no_series_is_there_twice() -> None:
+    series = [line.rpartition(" ")[0] for line in lines() if not line.startswith("#")]
+
+    assert len(set(series)) == len(series)
 
 
 def test_a_label_cannot_break_out_of_its_quotes() -> None:

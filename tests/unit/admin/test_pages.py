@@ -49,6 +49,23 @@ def test_an_old_status_is_not_shown_as_the_present_one() -> None:
     assert b"\nprefork_status_age_seconds 6" in answer(silent, "/metrics")[1]
 
 
+def test_the_age_grows_while_nothing_new_is_heard() -> None:
+    asked = pages()
+    first, second = (age_in(answer(asked, "/metrics")[1]) for _ in range(2))
+
+    assert second > first
+
+
+def age_in(metrics: bytes) -> float:
+    (line,) = [line for line in metrics.splitlines() if line.startswith(b"prefork_status_age_seconds ")]
+    return float(line.split()[1])
+
+
+def test_who_was_drained_says_so() -> None:
+    assert answer(pages(ready=False, draining=True), "/readyz") == (503, b"not ready: serving, drained\n")
+    assert answer(pages(ready=False, draining=False), "/readyz") == (503, b"not ready: serving\n")
+
+
 def test_the_page_may_run_its_own_script_and_nothing_else() -> None:
     response = pages().respond(Request("GET", "/", {}))
     policy = response.headers["Content-Security-Policy"]

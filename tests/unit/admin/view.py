@@ -41,6 +41,7 @@ def status(**fields: Any) -> dict[str, Any]:
         "python": "3.13",
         "state": "serving",
         "ready": True,
+        "draining": False,
         "uptime": 12.5,
         "generation": 2,
         "candidate": None,
@@ -59,8 +60,11 @@ def status(**fields: Any) -> dict[str, Any]:
         "connections": [connections("tcp://127.0.0.1:80", 4, 5, failed=2), connections('unix:/run/"x"\\', 0, 0, 1)],
         "duration_bounds": list(BOUNDS),
         "losses": {"killed by SIGKILL": 2, "heartbeat timeout": 1},
-        "totals": {"reloads": 3, "reloads_failed": 1, "refused": 6},
+        "totals": {"reloads": 3, "reloads_failed": 1, "refused": 6, "suspects": 2},
         "backoff": 0.0,
-        "certificates": [{"names": ["a.example", "b.example"], "not_after": 1800000000}],
+        "certificates": [
+            {"file": "/etc/rsa.pem", "names": ["a.example", "b.example"], "not_after": 1800000000},
+            {"file": "/etc/ec.pem", "names": ["a.example", "b.example"], "not_after": 1900000000},
+        ],
         **fields,
     }
