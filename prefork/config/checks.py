@@ -72,6 +72,14 @@ def _check_addresses(settings: Settings) -> Iterator[Finding]:
     for place, times in Counter(address.place for address in settings.bind).items():
         if times > 1:
             yield "bind", f"{place} is given {times} times", "keep one"
+    taken = {address.place: "bind" for address in settings.bind}
+    for name in ("admin", "agent"):
+        text = getattr(settings, name)
+        if text == "off" or text.endswith(":0"):  # of a port 0 the kernel makes another each time
+            continue
+        place = parse_bind(text).place
+        if (other := taken.setdefault(place, name)) != name:
+            yield name, f"{place} is also given as {other}", "choose another"
 
 
 def _check_tls(settings: Settings) -> Iterator[Finding]:

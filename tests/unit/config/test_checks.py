@@ -1,6 +1,7 @@
 """Settings that contradict each other or this machine."""
 
 import importlib.util
+from typing import Any
 
 import pytest
 
@@ -29,6 +30,27 @@ def test_admin_pages_that_others_can_reach_are_doubtful(address: str, warned: bo
     doubts = list(find_doubts(Settings(admin=address)))
 
     assert any(doubt.startswith(f"admin: whoever reaches {address} ") for doubt in doubts) == warned
+
+
+@pytest.mark.parametrize(
+    ("settings", "finding"),
+    [
+        ({"admin": "tcp://127.0.0.1:9999"}, ("admin", "tcp://127.0.0.1:9999 is also given as bind")),
+        ({"agent": "tcp://127.0.0.1:9999"}, ("agent", "tcp://127.0.0.1:9999 is also given as bind")),
+        (
+            {"admin": "unix:/run/a?mode=0600", "agent": "unix:/run/a"},
+            ("agent", "unix:/run/a is also given as admin"),
+        ),
+    ],
+)
+def test_the_pages_need_a_place_of_their_own(settings: dict[str, Any], finding: tuple[str, str]) -> None:
+    assert list(find_contradictions(Settings(**settings))) == [(*finding, "choose another")]
+
+
+def test_a_port_that_the_kernel_chooses_is_another_each_time() -> None:
+    anywhere = "tcp://127.0.0.1:0"
+
+    assert list(find_contradictions(Settings(admin=anywhere, agent=anywhere, bind=(parse_bind(anywhere),)))) == []
 
 
 def test_a_control_path_must_fit_a_socket() -> None:
