@@ -3,7 +3,8 @@
 Nothing on disk by default: an abstract Unix address made of uid and pid, which cannot go stale or be stolen. Whoever
 connects must be the same user or root (SO_PEERCRED). A client sends one request; some answers come at once, others
 when what was asked for has happened, and until then the client receives each decision as it is logged. Everything a
-client can do is bounded: how many there are, how much one sends, how long it takes, how much it leaves unread.
+client can do is bounded: how many there are, how much one sends, how long it takes, and how much of the log it leaves
+unread. An answer is as long as it is, and dropped if it is not read in time.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ log = logging.getLogger("prefork.control")
 
 _MOST_CLIENTS = 32
 _REQUEST_BYTES = 65536
-_UNREAD_BYTES = 1 << 20
+_UNREAD_BYTES = 1 << 20  # of the log
 _REQUEST_TIME = 10.0
 _REST = 1.0  # seconds
 _CREDENTIALS = struct.Struct("=iII")  # struct ucred: pid, uid, gid
@@ -109,6 +110,8 @@ class Client:
     def tell(self, text: str, workers: Mapping[str, int]) -> None:
         """Send a line of the log, with the number of workers in each state."""
         self._send({"log": text, "workers": workers})
+        if len(self._unsent) > _UNREAD_BYTES:
+            self._server.drop(self)  # it does not read
 
     def answer(self, result: object = None) -> None:
         """Say that what was asked for is done, and hang up."""
@@ -126,10 +129,7 @@ class Client:
 
     def _send(self, message: Mapping[str, object]) -> None:
         self._unsent += msgspec.json.encode(message) + b"\n"
-        if len(self._unsent) > _UNREAD_BYTES:
-            self._server.drop(self)  # it does not read
-        else:
-            self._flush()
+        self._flush()
 
     def _flush(self) -> None:
         try:
