@@ -171,6 +171,9 @@ class Performer:
             log.warning(
                 "pidfile not changed: it stays %s until the next start", self._started_with.pidfile or "unwritten"
             )
+        if settings.reload != self._started_with.reload:
+            stays = "on" if self._started_with.reload else "off"
+            log.warning("reload not changed: it stays %s until the next start", stays)
         for name in ("control", "admin", "agent"):
             stays = getattr(self._started_with, name)
             if getattr(settings, name) != stays:

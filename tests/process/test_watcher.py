@@ -49,6 +49,16 @@ def test_a_file_saved_by_renaming_is_served_each_time(serve: Serve, project: Pat
             eventually(lambda version=version: answers(server, version))  # type: ignore[misc]
 
 
+def test_to_begin_or_to_end_watching_takes_a_restart(serve: Serve, project: Path) -> None:
+    settings = project / "prefork.toml"
+    settings.write_text("reload = false\n")
+    with serve() as server:
+        settings.write_text("reload = true\n")
+        server.reload()
+
+        server.wait_for_log("reload not changed: it stays off until the next start")
+
+
 def test_a_burst_of_saves_ends_with_the_newest_code(serve: Serve, project: Path) -> None:
     with serve(reload=True) as server:
         watcher_of(server)
