@@ -68,6 +68,7 @@ def test_a_shell_completes_commands_options_and_running_servers(
     assert complete(["status", "--name", "completed-"], environment) == ["completed-one", "completed-two"]
     assert set(complete(["status", "--pid", ""], environment)) >= {str(one.pid), str(two.pid)}
     assert complete(["recycle", "--pid", str(two.pid), ""], environment) == ["0", "1", "2"]
+    assert complete(["dump", "--pid", str(two.pid), ""], environment) == ["0", "1", "2"]
     assert set(complete(["completion", ""], environment)) == {"bash", "zsh", "fish"}
 
 
