@@ -70,7 +70,7 @@ def test_mold_and_workers_have_exactly_the_rights_of_the_user(service: Service, 
             found = rights(service, pid)
             assert (found["Uid"], found["Gid"]) == (["65534"] * 4, ["65534"] * 4)
             assert {int(group) for group in found["Groups"]} == groups
-            assert [found[name] for name in ("CapEff", "CapPrm", "CapAmb")] == [["0" * 16]] * 3
+            assert [found[name] for name in ("CapEff", "CapPrm", "CapInh", "CapAmb")] == [["0" * 16]] * 4
         assert rights(service, master)["Uid"] == ["0"] * 4
         with LineClient(ADDRESS) as client:
             assert client.ask("eval oct(os.umask(0))") == "0o27"
