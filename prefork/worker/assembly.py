@@ -72,14 +72,15 @@ class Assembly:
                 count_datagrams(server, gate, its_connections)
         for _, gate in adopted:
             gate.prepare()
-        self._report_failures_of(connections)
+        reporter = reporting.Reporter(adopted)
+        self._install(reporter, connections)
         services: list[Service] = [
             ForeignService(server, gate, its_connections)
             for (server, gate), its_connections in zip(foreign, connections, strict=True)
         ]
-        return [PooledService(pooled, self._make_pool(pooled)), *services] if pooled else services
+        return [PooledService(pooled, self._make_pool(pooled, reporter)), *services] if pooled else services
 
-    def _make_pool(self, pooled: Sequence[tuple[Any, Gate]]) -> Pool:
+    def _make_pool(self, pooled: Sequence[tuple[Any, Gate]], reporter: reporting.Reporter) -> Pool:
         activity = self._activity
         if self._records_access:
             activity = recording = RecordingActivity(activity, {gate.index: gate.name for _, gate in pooled})
@@ -90,7 +91,7 @@ class Assembly:
             activity,
             idle_timeout=self._settings.idle_timeout,
             admission=self._admission,
-            report=reporting.report_failure,
+            report=reporter.report,
         )
 
     def _connections_of(self, server: Any, gate: Gate) -> Connections:
@@ -103,12 +104,12 @@ class Assembly:
         watch_refusals(server, connections.note_refused)
         return connections
 
-    def _report_failures_of(self, connections: Sequence[Connections]) -> None:
+    def _install(self, reporter: reporting.Reporter, connections: Sequence[Connections]) -> None:
         def note_failure(client_address: object, client_gone: bool) -> None:
             for its_connections in connections:
                 its_connections.note_failure(client_address, client_gone)
 
-        reporting.install(note_failure)
+        reporter.install(note_failure)
         if connections:
             waking.install()
 

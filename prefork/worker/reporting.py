@@ -13,8 +13,10 @@ from prefork.serving.poolthread import went_idle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
+
+    from prefork.worker.gate import Gate
 
 log = logging.getLogger("prefork.worker")
 
@@ -29,34 +31,42 @@ def peer_is_gone(error: BaseException | None) -> bool:
     return isinstance(error, _PEER_GONE) or (isinstance(error, OSError) and error.errno in _GIVEN_UP)
 
 
-def report_failure(error: BaseException | None, client_address: object, server: Any) -> None:
-    """Log what a handler raised."""
-    about = {"peer": format_peer(client_address), "listener": format_peer(getattr(server, "server_address", None))}
-    if went_idle(error):
-        log.info("connection idle; closed", extra=about)
-    elif peer_is_gone(error):
-        log.info("connection lost: %s; connection closed", type(error).__name__, extra=about)
-    elif isinstance(error, SystemExit):
-        log.warning("handler called sys.exit(%r): only its connection ends", error.code, extra=about)
-    else:
-        what = f"{type(error).__name__}: {error}"
-        log.error("handler failed: %s; connection closed", what, exc_info=error, extra=about)
-
-
 def report_refused(reason: str, client_address: object) -> None:
     """Log a connection that did not get through the stages before its handler: anybody can cause that at any rate."""
     log.debug("connection refused: %s; connection closed", reason, extra={"peer": format_peer(client_address)})
 
 
-def install(note_failure: Callable[[object, bool], None]) -> None:
-    """Let the servers of both lineages report here, unless they override `handle_error`."""
+class Reporter:
+    """Reports the failures of servers, by the listeners that they adopted."""
 
-    def log_error(error: BaseException | None, client_address: object, server: Any) -> None:
-        note_failure(client_address, peer_is_gone(error))
-        report_failure(error, client_address, server)
+    def __init__(self, adopted: Sequence[tuple[Any, Gate]]) -> None:
+        self._gates = {id(server): gate for server, gate in adopted}  # a server need not be hashable
 
-    def handle_error(self: Any, request: object, client_address: object) -> None:
-        log_error(sys.exc_info()[1], client_address, self)
+    def install(self, note_failure: Callable[[object, bool], None]) -> None:
+        """Let the servers of both lineages report here, unless they override `handle_error`."""
 
-    BaseServer._log_error = staticmethod(log_error)
-    socketserver.BaseServer.handle_error = handle_error  # type: ignore[method-assign]  # the default, not overrides
+        def log_error(error: BaseException | None, client_address: object, server: Any) -> None:
+            note_failure(client_address, peer_is_gone(error))
+            self.report(error, client_address, server)
+
+        def handle_error(server: Any, request: object, client_address: object) -> None:
+            log_error(sys.exc_info()[1], client_address, server)
+
+        BaseServer._log_error = staticmethod(log_error)
+        socketserver.BaseServer.handle_error = handle_error  # type: ignore[assignment,method-assign]  # the default, not overrides
+
+    def report(self, error: BaseException | None, client_address: object, server: Any) -> None:
+        """Log what a handler raised."""
+        gate = self._gates.get(id(server))  # none of a server that the application has for itself
+        listener = gate.name if gate else format_peer(getattr(server, "server_address", None))
+        about = {"peer": format_peer(client_address), "listener": listener}
+        lost, end = ("answer", "datagram dropped") if gate and gate.datagrams else ("connection", "connection closed")
+        if went_idle(error):
+            log.info("connection idle; closed", extra=about)
+        elif peer_is_gone(error):
+            log.info("%s lost: %s; %s", lost, type(error).__name__, end, extra=about)
+        elif isinstance(error, SystemExit):
+            log.warning("handler called sys.exit(%r): the worker goes on; %s", error.code, end, extra=about)
+        else:
+            what = f"{type(error).__name__}: {error}"
+            log.error("handler failed: %s; %s", what, end, exc_info=error, extra=about)

@@ -400,8 +400,35 @@ def test_a_failed_handler_is_one_record_and_counts_as_failed(
         running.leave()
         [record] = caplog.records
         assert record.getMessage() == "handler failed: ValueError: wrong city; connection closed"
+        assert record.listener == workshop.listeners[0].actual  # type: ignore[attr-defined]  # an extra of ours
         assert record.exc_info
         workshop.notes.lines.clear()
+
+
+def test_a_failure_with_a_datagram_says_so(workshop: Workshop, caplog: pytest.LogCaptureFixture) -> None:
+    workshop.module(
+        """
+        import socketserver
+        class Fails(socketserver.BaseRequestHandler):
+            def handle(self):
+                raise {b"gone": ConnectionResetError, b"exit": SystemExit, b"fail": ValueError}[self.request[0]]
+        """
+    )
+    caplog.set_level("INFO", "prefork")
+    [listener] = workshop.listen("udp://127.0.0.1:0")
+    running = workshop.run("app:Fails", threads=1)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        for word in (b"gone", b"exit", b"fail"):
+            client.sendto(word, listener.socket.getsockname())
+            assert running.notes.wait_for("closed", 0, True)
+            workshop.notes.lines.clear()
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "answer lost: ConnectionResetError; datagram dropped",
+        "handler called sys.exit(None): the worker goes on; datagram dropped",
+        "handler failed: ValueError: ; datagram dropped",
+    ]
+    assert {record.listener for record in caplog.records} == {listener.actual}  # type: ignore[attr-defined]  # an extra of ours
 
 
 def test_a_peer_that_went_away_is_no_error(workshop: Workshop, caplog: pytest.LogCaptureFixture) -> None:
