@@ -88,6 +88,10 @@ class WorkerRows:
         self._tallies = tallies
         self._start = start
         self._threads_start = start + _WORKER_ROW_BYTES
+        # The same words of all thread rows, to be read at one go: there may be thousands of rows, and few at work.
+        rows = memoryview(memory)[self._threads_start : self._threads_start + (threads + 1) * _THREAD_ROW_BYTES]
+        self._begun = rows.cast("d")[_REQUEST_AT // 8 :: _THREAD_ROW_BYTES // 8]
+        self._parked = rows.cast("q")[_PARKED_AT // 8 :: _THREAD_ROW_BYTES // 8]
         self.threads = threads
         self.load = load
         # Called for each connection, so without a step in between: show the other workers how much is being served
@@ -194,17 +198,15 @@ class WorkerRows:
 
     def count_parked(self) -> int:
         """Add up how many connections are parked: one row parks a connection, another may take it up again."""
-        rows = range(self._threads_start, self._threads_start + self.threads * _THREAD_ROW_BYTES, _THREAD_ROW_BYTES)
-        total: int = sum(_PARKED.unpack_from(self._memory, at + _PARKED_AT)[0] for at in rows)
-        return max(0, total)
+        return max(0, sum(self._parked.tolist()))
 
     def requests(self) -> list[Request]:
         """Return what the threads serve now, and the latest of the foreign servers, the longest first."""
         found = []
-        for row in range(self.threads + 1):
+        for row in [row for row, begun in enumerate(self._begun.tolist()) if begun]:
             at = self._threads_start + row * _THREAD_ROW_BYTES
             since, listener = _REQUEST.unpack_from(self._memory, at + _REQUEST_AT)
-            if since:
+            if since:  # still, and perhaps another one
                 peer, tag = _TEXT.unpack_from(self._memory, at + _TEXT_AT)
                 until, thread = _PATIENCE.unpack_from(
                     self._memory, self._threads_start + row * _THREAD_ROW_BYTES + _PATIENCE_AT

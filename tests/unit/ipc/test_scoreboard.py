@@ -60,6 +60,30 @@ def test_the_longest_request_comes_first() -> None:
     assert [request.peer for request in rows.requests()] == ["/first", "/second", "/third"]
 
 
+def test_every_row_at_work_is_shown_and_no_idle_one() -> None:
+    board = Scoreboard(slots=3, threads=300, listeners=LISTENERS)
+    rows = board.worker(1)
+    board.worker(0).opened(300, 0, "/before")
+    board.worker(2).opened(0, 0, "/after")
+    for row in (0, 7, 299, 300):  # the last one is the foreign servers'
+        rows.opened(row, row % 5, f"/{row}")
+    rows.opened(8, 0, "/over")
+    rows.closed(8, failed=False)
+
+    shown = [(request.row, request.peer, request.listener) for request in rows.requests()]
+    assert shown == [(0, "/0", 0), (7, "/7", 2), (299, "/299", 4), (300, "/300", 0)]
+
+
+def test_what_one_row_parks_and_another_takes_up_is_parked_no_more() -> None:
+    rows = Scoreboard(slots=2, threads=300, listeners=LISTENERS).worker(1)
+    for row in (0, 7, 299):
+        rows.opened(row, 0, "/client")
+        rows.parked(row)
+    rows.resumed(8, 0, "/client")
+
+    assert rows.count_parked() == 2
+
+
 def test_texts_longer_than_their_field_are_cut_and_not_spilled() -> None:
     rows = Scoreboard(slots=1, threads=2, listeners=LISTENERS).worker(0)
     rows.opened(1, 0, "/y")
