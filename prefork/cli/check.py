@@ -71,6 +71,7 @@ def check(loaded: Loaded) -> Findings:
     from prefork.worker import hazards
     from prefork.worker.application import load
     from prefork.worker.certificates import load_tls
+    from prefork.worker.making import find_arguments
 
     if os.geteuid() == 0:  # the application's code runs as nobody else in a worker
         become(find_identity(loaded.settings.user, loaded.settings.group))
@@ -81,6 +82,9 @@ def check(loaded: Loaded) -> Findings:
     application = load(loaded.settings)
     adopting = [application.found.fileno()] if application.kind == "server instance" else []  # type: ignore[attr-defined]  # what makes it that kind
     found = [] if loaded.settings.preload == "never" else hazards.find_hazards(before, adopting)
+    if application.kind == "server class":
+        anywhere = ("127.0.0.1", 0)  # only their number matters
+        find_arguments(application.target.text, application.found, anywhere, application.handler)
     _refuse_if_stages_are_missing(loaded, application)
     findings = describe(loaded, application, found)
     return replace(findings, warnings=[*doubts, *findings.warnings])
@@ -89,7 +93,7 @@ def check(loaded: Loaded) -> Findings:
 def describe(loaded: Loaded, application: "Application", hazards: list[str]) -> Findings:
     """Say what the target is and what follows from that."""
     settings, pooled = loaded.settings, _is_pooled(application)
-    worst = None if pooled is False else find_worst_case(settings)
+    worst = find_worst_case(settings, _can_be_parked(application)) if pooled else None
     warnings = [*loaded.warnings, *application.warnings, *(find_shortages(worst) if worst else ())]
     if hazards:
         consequence = "each worker imports it by itself" if settings.preload == "auto" else "workers are forked anyway"
@@ -136,6 +140,16 @@ def _is_pooled(application: "Application") -> bool | None:
     found = application.found
     server_class = found if isinstance(found, type) else type(found)
     return issubclass(server_class, ThreadPoolMixIn) and server_class.serve_forever is ThreadPoolMixIn.serve_forever
+
+
+def _can_be_parked(application: "Application") -> bool:
+    """Tell whether the connections of what our pool serves hold no thread while they are idle."""
+    from prefork.serving.threadpool import conversation_kind
+
+    found = application.found
+    handler = found if application.kind == "handler class" else None
+    handler = handler or application.handler or getattr(found, "RequestHandlerClass", None)
+    return isinstance(handler, type) and conversation_kind(handler) is not None
 
 
 def _exit_code_despite_threads(code: int) -> int:

@@ -87,7 +87,7 @@ class ThreadPoolMixIn:
         """Serve the request and end it; a connection with a message handler may be parked instead."""
         process = super().process_request  # type: ignore[misc]  # of the server class this is mixed into
         handler = self.RequestHandlerClass
-        kind = _conversation_kind(handler) if isinstance(handler, type) else None
+        kind = conversation_kind(handler) if isinstance(handler, type) else None
         if kind is None or not self._can_park(request, process):
             process(request, client_address)
             return
@@ -215,7 +215,7 @@ def _serve_listed(server: Any, request: Any, client_address: Any) -> None:
         del handlers[id(handler)]
 
 
-def _conversation_kind(handler: type[Any]) -> type[Conversation] | None:
+def conversation_kind(handler: type[Any]) -> type[Conversation] | None:
     """Return how the connections of such a handler are parked between messages, if they can be."""
     if issubclass(handler, MessageRequestHandler):
         return Conversation

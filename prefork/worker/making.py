@@ -75,22 +75,9 @@ class Maker:
             what = _describe(own_family, own_type)
             raise ApplicationError(f"{self.text} cannot serve {listener.address}: it is a server of {what}")
         before = {} if own_family == family else {"address_family": family}
-        return self._construct(server_class, self._arguments(server_class, _address_of(listener)), before)
-
-    def _arguments(self, server_class: Any, address: Any) -> tuple[Any, ...]:
-        """Return what the class is called with: the usual address and handler, or less if it needs less."""
-        handler = self.handler or getattr(server_class, "RequestHandlerClass", None)
-        signature = _signature(server_class)
-        if signature is None or (handler is not None and _fits(signature, address, handler)):
-            return address, handler
-        if self.handler is None and _wants_address(signature) and _fits(signature, address):
-            return (address,)
-        if self.handler is None and not _wants_address(signature) and _fits(signature):
-            return ()
-        if self.handler is None and _fits(signature, address, None) and "port" not in signature.parameters:
-            raise ApplicationError(f"{self.text} needs a handler: give --handler MODULE:NAME")
-        usual = "(server_address)" if self.handler is None else "(server_address, RequestHandlerClass)"
-        raise ApplicationError(f"{self.text}{signature} cannot be called with {usual}: write a factory that calls it")
+        return self._construct(
+            server_class, find_arguments(self.text, server_class, _address_of(listener), self.handler), before
+        )
 
     def _construct(self, server_class: Any, arguments: tuple[Any, ...], before: Mapping[str, object]) -> Any:
         """Make the server in two steps, so that it has its attributes before it binds; its constructor comes last."""
@@ -167,6 +154,25 @@ class Maker:
             )
         for result in several:
             yield from self._servers_in(result, listeners)
+
+
+def find_arguments(text: str, server_class: Any, address: Any, given: object) -> tuple[Any, ...]:
+    """Return what the class is called with: the usual address and handler, or less if it needs less.
+
+    `text` names it, `given` is the handler that was given, or None. Raise ApplicationError if nothing fits.
+    """
+    handler = given or getattr(server_class, "RequestHandlerClass", None)
+    signature = _signature(server_class)
+    if signature is None or (handler is not None and _fits(signature, address, handler)):
+        return address, handler
+    if given is None and _wants_address(signature) and _fits(signature, address):
+        return (address,)
+    if given is None and not _wants_address(signature) and _fits(signature):
+        return ()
+    if given is None and _fits(signature, address, None) and "port" not in signature.parameters:
+        raise ApplicationError(f"{text} needs a handler: give --handler MODULE:NAME")
+    usual = "(server_address)" if given is None else "(server_address, RequestHandlerClass)"
+    raise ApplicationError(f"{text}{signature} cannot be called with {usual}: write a factory that calls it")
 
 
 def _as_list(results: Iterable[Any]) -> list[Any] | None:

@@ -7,17 +7,29 @@ from pathlib import Path
 
 import pytest
 
+from prefork.cli.worst_case import find_worst_case
+from prefork.config.settings import Settings
+
 APPLICATION = """
 import os
 import socketserver
 import threading
+
+import prefork.serving
+
+class Messages(prefork.serving.MessageRequestHandler):
+    def handle_message(self):
+        pass
+
+class Pooled(prefork.serving.ThreadPoolTCPServer):
+    pass
 
 class Handler(socketserver.StreamRequestHandler):
     def handle(self):
         pass
 
 class Server(socketserver.ThreadingTCPServer):
-    pass
+    RequestHandlerClass = Handler
 
 def make():
     return Handler
@@ -68,6 +80,17 @@ def test_what_its_own_loop_cannot_use_is_said(directory: Path) -> None:
     assert done.stdout.startswith("app:instance is a server instance, served by its own loop\n")
     assert "not available: --threads: " in done.stdout
     assert "cannot be forked" not in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [("socketserver:ThreadingTCPServer",), ("http.server:ThreadingHTTPServer",)])
+def test_a_server_class_without_the_handler_that_it_needs_is_3_as_it_would_be_when_run(
+    directory: Path, arguments: tuple[str, ...]
+) -> None:
+    done = check(directory, *arguments)
+
+    assert (done.returncode, done.stdout) == (3, "")
+    assert f"{arguments[0]} needs a handler: give --handler MODULE:NAME" in done.stderr
+    assert check(directory, *arguments, "--handler", "app:Handler").returncode == 0
 
 
 def test_an_import_that_leaves_a_thread_is_worth_a_warning_and_does_not_hang_the_check(directory: Path) -> None:
@@ -131,7 +154,38 @@ def test_too_few_descriptors_for_the_worst_case_are_warned_about(directory: Path
     assert "warning: a worker may need 82 descriptors and may have 64; raise RLIMIT_NOFILE" in done.stdout
 
 
-def test_the_worst_case_of_a_server_with_its_own_loop_is_not_known(directory: Path) -> None:
-    done = check(directory, "app:Server", "--json")
+def test_workers_make_the_hard_limit_of_descriptors_their_own(directory: Path) -> None:
+    words = ["sh", "-c", f"ulimit -Sn 64; exec {sys.executable} -m prefork check app:Handler --threads 64"]
+    done = subprocess.run(words, cwd=directory, capture_output=True, text=True, check=True, timeout=60)
+
+    assert "warning" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("app:Messages",), ("http.server:SimpleHTTPRequestHandler",), ("app:Pooled", "--handler=app:Messages")],
+)
+def test_the_threads_do_not_bound_connections_that_are_parked(directory: Path, arguments: tuple[str, ...]) -> None:
+    free = json.loads(check(directory, *arguments, "--json").stdout)["worst_case"]
+    bound = json.loads(check(directory, *arguments, "--json", "--limit-connections", "5000").stdout)["worst_case"]
+
+    assert (free["connections"], free["memory_bytes"]) == (None, None)
+    assert (bound["connections"], bound["descriptors"]) == (5000, 16 + 2 + 5000)
+    assert "worst case: limit_connections would bound connections" in check(directory, *arguments).stdout
+
+
+def test_helpers_have_memory_too() -> None:
+    alone = find_worst_case(Settings(workers=1), parked=False).memory_bytes
+    with_helpers = Settings(workers=1, admin="unix:/run/a", agent="unix:/run/b", reload=True)
+    helped = find_worst_case(with_helpers, parked=False).memory_bytes
+
+    assert alone
+    assert helped
+    assert helped / alone == pytest.approx(5 / 3, rel=0.05)
+
+
+@pytest.mark.parametrize("target", ["app:Server", "app:make"])
+def test_the_worst_case_of_what_may_have_its_own_loop_is_not_known(directory: Path, target: str) -> None:
+    done = check(directory, target, "--json")
 
     assert json.loads(done.stdout)["worst_case"] is None
