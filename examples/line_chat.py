@@ -3,7 +3,8 @@
 prefork run examples.line_chat:ChatHandler --workers 1
 
 The room is a variable, and every worker is a process with variables of its own: with two workers there are two rooms,
-and the kernel decides which one a client enters. So this example wants one worker, and its greeting says what one gets.
+and the workers agree on which one a client enters: the less busy ones take turns. So this example wants one worker, and
+its greeting says what one gets.
 
 Between two lines of a client its connection is parked: thousands may be in the room with a few threads.
 """

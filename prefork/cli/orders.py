@@ -133,7 +133,7 @@ def upgrade_command(choice: Choice, as_json: bool) -> int:
 @click.command("reopen", short_help="Open the log files anew, after they were rotated.")
 @server_options
 def reopen_command(choice: Choice, as_json: bool) -> int:
-    """Open the log file anew in the master and all workers, after it was renamed."""
+    """Open all log files anew, that of the access log too, in all processes, after they were renamed."""
     with choice.connect() as connection:
         done, _ = _order(connection, {"command": "reopen"}, as_json, "reopening")
     return 0 if done else 1
