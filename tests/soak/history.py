@@ -68,14 +68,17 @@ class History:
         lost = [
             f"{one.client} lost {one.question!r} ({one.failure}) at {one.ended:.2f}, and no fault explains it"
             for one in self.lost
-            if not _explained(one.began, one.ended, costly) and not self._outstayed_a_drain(one)
+            if not _hung(one) and not _explained(one.began, one.ended, costly) and not self._outstayed_a_drain(one)
+        ]
+        hung = [
+            f"{one.client} waited in vain for {one.question!r} until {one.ended:.2f}" for one in self.lost if _hung(one)
         ]
         short = [
             f"{serving} of {wanted} workers served at {at:.2f}, and no fault explains it"
             for at, serving, wanted in self.workers
             if serving < wanted and not _explained(at - GRACE, at, costly)
         ]
-        return [*self.wrong, *lost, *short]
+        return [*self.wrong, *hung, *lost, *short]
 
     def summary(self) -> dict[str, object]:
         """Return the figures of the soak."""
@@ -91,6 +94,11 @@ class History:
         return lost.client.startswith("kept") and any(
             fault.began <= lost.ended <= fault.ended + DRAIN_TIMEOUT + GRACE for fault in self.faults if fault.drains
         )
+
+
+def _hung(lost: Request) -> bool:
+    """Tell whether a stream stayed open and silent: faults end connections, and none excuses that."""
+    return lost.failure == "TimeoutError" and not lost.client.startswith("datagram")
 
 
 def _explained(began: float, ended: float, faults: Sequence[Fault]) -> bool:

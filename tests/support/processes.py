@@ -16,9 +16,8 @@ def cpu_seconds(pid: int) -> float:
 @contextmanager
 def without_descriptors(pid: int) -> Iterator[None]:
     """Leave the process no descriptor beyond those that it has."""
-    highest = max(int(name) for name in os.listdir(f"/proc/{pid}/fd"))
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (highest + 1, before[1]))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (_lowest_free_descriptor(pid), before[1]))
     try:
         yield
     finally:
@@ -26,3 +25,9 @@ def without_descriptors(pid: int) -> Iterator[None]:
             resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
         except ProcessLookupError:
             pass  # it was replaced
+
+
+def _lowest_free_descriptor(pid: int) -> int:
+    """Return the number that the next descriptor would get: the limit is one of numbers, see getrlimit(2)."""
+    open_ones = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+    return next(number for number in range(len(open_ones) + 1) if number not in open_ones)
