@@ -109,16 +109,38 @@ def test_a_signal_during_a_system_call_loses_nothing(serve: Serve, tmp_path: Pat
     with serve(workers=2) as server, steady_load(server.address) as crowd:
         serve_for_a_while(server)
         pid = {"master": server.pid, "mold": mold_of(server), "worker": pids_of(server)[0]}[who]
-        with injected(pid, fault, tmp_path):
+        with injected(pid, fault, tmp_path) as injection:
             os.kill(pids_of(server)[1], signal.SIGKILL)
             server.wait_for_log("starting worker", count=3)
             crowd.wait_for_more(300)
             server.reload()
             server.scale(3)
 
+        assert injection.signals > 0
         assert len(server.workers()) == 3
         # The killed worker's own connections are the only ones that may fail.
         assert all("Reset" in failure for failure in crowd.failures)
+
+
+@pytest.mark.needs("strace")
+def test_a_worker_told_to_leave_right_after_its_fork_leaves_and_its_slot_is_filled_again(
+    serve: Serve, tmp_path: Path
+) -> None:
+    with serve(workers=2) as server:
+        serve_for_a_while(server)
+        known = set(children_of(server.pid))
+        # The first handler that the new worker would install is long in coming.
+        with injected(mold_of(server), "rt_sigaction:delay_enter=1000000:when=1", tmp_path) as injection:
+            os.kill(pids_of(server)[0], signal.SIGKILL)
+            eventually(lambda: bool(set(children_of(server.pid)) - known))
+            (young,) = set(children_of(server.pid)) - known
+            os.kill(young, signal.SIGTERM)
+            wait_for_end([young])
+            server.wait_for_log("starting worker", count=4)
+
+        assert injection.count > 0
+        eventually(lambda: {worker["slot"] for worker in server.workers()} == {0, 1})
+        assert young not in pids_of(server)
 
 
 @pytest.mark.needs("strace")

@@ -21,6 +21,11 @@ class Injection:
         """The number of system calls that were tampered with."""
         return self._trace.read_text().count("(INJECTED)") + self._trace.read_text().count("(DELAYED)")
 
+    @property
+    def signals(self) -> int:
+        """The number of signals that were sent by tampering; those of others have another code."""
+        return self._trace.read_text().count("si_code=SI_KERNEL")
+
 
 @contextmanager
 def injected(pid: int, fault: str, directory: Path) -> Iterator[Injection]:
