@@ -21,6 +21,7 @@ import pytest
 from prefork.testing import Address, Server
 from tests.process.conftest import Serve
 from tests.process.test_deaths import children_of, wait_for_end
+from tests.support import tools
 from tests.support.application import write_application
 from tests.support.clients import LineClient, ask_once, eventually, steady_load
 
@@ -169,14 +170,16 @@ def test_scale_sets_or_changes_the_number_of_workers(serve: Serve) -> None:
             assert len(server.workers()) == workers
 
 
-@pytest.mark.parametrize("argument", ["0", "-2", "5000", "+5000"])
+@pytest.mark.parametrize("argument", ["0", "-2", "1024", "+1022", "5000", "+5000"])
 def test_a_scale_that_makes_no_sense_is_refused_with_the_reason(serve: Serve, argument: str) -> None:
     with serve(workers=2) as server:
+        before = [worker["pid"] for worker in server.workers()]
         done = control(server, "scale", argument)
 
         assert done.returncode == 1
         assert re.search(r"^prefork: .*\b(1|1024|1023)\b", done.stderr, re.M), done.stderr
         assert server.status()["wanted"] == 2
+        assert [worker["pid"] for worker in server.workers()] == before
 
 
 def test_stop_lets_open_connections_end(serve: Serve) -> None:
@@ -296,7 +299,7 @@ def alone() -> Iterator[None]:
     new_network = 0x40000000  # CLONE_NEWNET (clone(2)): it has abstract Unix addresses of its own
     try:
         if libc.unshare(new_network) != 0:
-            pytest.skip(f"no network namespace to be had: {os.strerror(ctypes.get_errno())}")
+            tools.unavailable(f"no network namespace to be had: {os.strerror(ctypes.get_errno())}")
         yield
         assert libc.setns(before, new_network) == 0
     finally:
@@ -365,27 +368,34 @@ def test_a_control_file_left_by_a_killed_server_is_replaced(serve: Serve, projec
 @pytest.mark.needs("unshare")
 def test_a_server_serves_although_its_control_address_is_taken(project: Path) -> None:
     """As process 1 of a container that shares the network with another one, whose process 1 is a server, too."""
-    with socket.socket(socket.AF_UNIX) as taken:
-        taken.bind("\0prefork/0/1")
-        taken.listen()
-        words = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child=KILL", sys.executable, "-m", "prefork"]
-        server = subprocess.Popen(
-            [*words, "run", "app:Handler", "-w", "1", "-b", "unix:socket"],
-            cwd=project,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert server.stderr is not None
-        with server.stderr:
-            lines = list(itertools.takewhile(lambda line: " ready: " not in line, server.stderr))
-            answer = ask_once(str(project / "socket"), "version")
-            inside = children_of(server.pid)
-            server.kill()
-            server.wait()
-            wait_for_end(inside)
+    # The descriptor of the socket that has the name lives on in the server itself.
+    take = (
+        "import os, socket, sys; taken = socket.socket(socket.AF_UNIX); taken.bind('\\0prefork/0/1'); taken.listen(); "
+        "taken.set_inheritable(True); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    )
+    words = ["unshare", "--pid", "--net", "--fork", "--mount-proc", "--kill-child=KILL", sys.executable, "-c", take]
+    command = [*words, "-m", "prefork", "run", "app:Handler", "-w", "1", "-b", "unix:socket"]
+    server = subprocess.Popen(command, cwd=project, stderr=subprocess.PIPE, text=True)
+    assert server.stderr is not None
+    with server.stderr:
+        lines = list(itertools.takewhile(lambda line: " ready: " not in line, server.stderr))
+        answer = ask_once(str(project / "socket"), "version")
+        inside = children_of(server.pid)
+        server.kill()
+        server.wait()
+        wait_for_end(inside)
 
-        assert answer == "1"
-        assert any("no control socket" in line for line in lines)
+    assert answer == "1"
+    assert any("no control socket" in line for line in lines)
+
+
+def test_a_second_server_does_not_take_the_control_file_of_a_living_one(serve: Serve, project: Path) -> None:
+    path = str(project / "control")
+    with serve(control=path) as server:
+        second = prefork("run", "app:Handler", "-b", "127.0.0.1:0", "--control", path, cwd=project)
+
+        assert second.returncode == 4, second.stderr
+        assert json.loads(prefork("status", "--json", "--control", path).stdout)["pid"] == server.pid
 
 
 def test_control_can_be_switched_off(serve: Serve, project: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.process.conftest import Serve
 from tests.process.test_hung_handlers import open_guilty, open_healthy, stack_below
+from tests.support import tools
 from tests.support.clients import LineClient, ask_once
 
 SEGFAULT = "eval __import__('ctypes').string_at(0)"
@@ -80,7 +81,7 @@ def memory_group() -> Iterator[Path]:
     except OSError as error:
         if group.is_dir():
             group.rmdir()
-        pytest.skip(f"no control group of our own can be made: {error}")
+        tools.unavailable(f"no control group of our own can be made: {error}")
     yield group
     group.rmdir()
 
