@@ -184,6 +184,29 @@ def test_a_silent_connection_is_closed_and_that_is_no_failure(serve: Serve) -> N
         assert server.status()["totals"]["failed"] == 0
 
 
+def test_a_byte_now_and_then_prolongs_the_idle_timeout_and_not_the_handler_timeout(serve: Serve) -> None:
+    with serve(workers=1, idle_timeout=3, handler_timeout=5) as server, LineClient(server.address) as client:
+        drip_until_the_end(client)
+
+        server.wait_for_log("handler overdue")
+        assert "connection idle" not in server.log
+        assert ask_once(server.address, "echo x") == "x"
+
+
+def drip_until_the_end(client: LineClient) -> None:
+    """Send a byte that ends no line every 0.2 s, until the server ends the connection."""
+    client._socket.settimeout(0.2)
+    for _ in range(int(TIME_LIMIT / 0.2)):
+        try:
+            client._socket.sendall(b"x")
+            if client._socket.recv(1) == b"":
+                return
+        except TimeoutError:
+            pass  # time for the next byte
+        except ConnectionError:
+            return
+
+
 def test_a_time_out_of_the_handlers_own_wins(serve: Serve, project: Path) -> None:
     write_application(project, extra="\n\nclass Patient(Handler):\n    timeout = 60\n")
     with serve("app:Patient", workers=1, idle_timeout=0.2) as server, LineClient(server.address) as client:
