@@ -242,6 +242,7 @@ def test_a_first_start_that_cannot_work_ends_with_status_3_and_the_cause(serve: 
         with serve(workers=2, preload=preload, wait_until_ready=False) as server:
             assert server.wait() == 3
             assert "ValueError: the cause" in server.log
+            assert server.log.count("starting mold") <= 2  # nothing is tried again and again
 
 
 def test_a_first_start_that_hangs_ends_with_status_3(serve: Serve, project: Path) -> None:

@@ -1,15 +1,20 @@
 """The files that a server leaves on disk while it runs: its pid file and its socket files."""
 
 import os
+import select
+import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from prefork.testing import Server
 from tests.process.conftest import Serve
 from tests.support.application import write_application
-from tests.support.clients import ask_once, steady_load
+from tests.support.clients import TIME_LIMIT, ask_once, steady_load
 
 
 def test_the_pid_file_names_the_master_while_it_runs(serve: Serve, project: Path) -> None:
@@ -75,6 +80,35 @@ def test_a_second_server_does_not_take_the_socket_file_of_a_living_one(serve: Se
         assert second.returncode == 4
         assert "another server listens there" in second.stderr
         assert ask_once(str(path), "pid") in {str(worker["pid"]) for worker in server.workers()}
+
+
+@pytest.mark.parametrize("attempt", range(10))
+def test_of_two_servers_that_find_a_stale_socket_file_exactly_one_serves(
+    serve: Serve, project: Path, attempt: int
+) -> None:
+    path = str(project / "socket")
+    with socket.socket(socket.AF_UNIX) as gone:
+        gone.bind(path)
+    options: dict[str, Any] = {"bind": [f"unix:{path}"], "workers": 1, "wait_until_ready": False}
+    with serve(**options) as one, serve(**options) as another:
+        loser = first_to_end(one, another)
+        winner = another if loser is one else one
+        winner.wait_for_log(" ready: ")
+
+        assert loser.wait() == 4, loser.log
+        assert ask_once(path, "pid") == str(winner.workers()[0]["pid"])
+
+
+def first_to_end(*servers: Server) -> Server:
+    """Return the first of the servers that has ended."""
+    with ExitStack() as handles:
+        by_handle = {}
+        for server in servers:
+            by_handle[os.pidfd_open(server.pid)] = server
+            handles.callback(os.close, max(by_handle))
+        ended, _, _ = select.select(list(by_handle), [], [], TIME_LIMIT)
+    assert ended, "both serve"
+    return by_handle[ended[0]]
 
 
 @pytest.mark.parametrize("umask", [0, 0o077])

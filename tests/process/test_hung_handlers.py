@@ -101,6 +101,30 @@ def test_a_deadlocked_handler_is_named_and_replaced_and_no_sibling_loses_a_reque
         guilty.close()
 
 
+def test_when_all_threads_of_the_only_worker_hang_its_replacement_serves_the_next_client(serve: Serve) -> None:
+    with serve(**{**FLEET, "workers": 1, "threads": 2}) as server:
+        guilty = [open_guilty(server) for _ in range(2)]
+        pid = guilty[0].ask("pid")
+        for client in guilty:
+            client.send(DEADLOCK)
+
+        assert ask_once(server.address, "pid") != pid
+        close(guilty)
+
+
+def test_a_deadlock_in_a_handler_is_no_lost_beat_of_its_worker(serve: Serve) -> None:
+    with serve(workers=1, heartbeat_timeout=2) as server, LineClient(server.address) as sibling:
+        guilty = open_guilty(server)
+        pid = guilty.ask("pid")
+        guilty.send(DEADLOCK)
+        served_for_4_seconds = sibling.ask("eval __import__('threading').Event().wait(4)")
+
+        assert served_for_4_seconds == "False"
+        assert sibling.ask("pid") == ask_once(server.address, "pid") == pid
+        assert "killing worker" not in server.log
+        guilty.close()
+
+
 def test_a_handler_blocked_in_recv_is_freed_and_nothing_else_happens(serve: Serve) -> None:
     with serve(**FLEET) as server:
         healthy, guilty = open_healthy(server, 31), open_guilty(server)

@@ -5,6 +5,8 @@ import os
 import signal
 import threading
 
+import pytest
+
 from prefork.testing import Server
 from tests.process.conftest import Serve
 from tests.process.test_control import control
@@ -15,15 +17,16 @@ def pids(server: Server) -> set[int]:
     return {worker["pid"] for worker in server.workers()}
 
 
-def test_workers_that_have_served_their_share_are_replaced_under_load(serve: Serve) -> None:
-    with serve(workers=2, max_requests=50, max_requests_jitter=50) as server:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_that_have_served_their_share_are_replaced_under_load(serve: Serve, workers: int) -> None:
+    with serve(workers=workers, max_requests=50, max_requests_jitter=50) as server:
         first = pids(server)
         with steady_load(server.address) as crowd:
             eventually(lambda: not first & pids(server))
             crowd.wait_for_more()
 
         assert crowd.failures == []
-        assert "recycled: served " in server.wait_for_log("draining worker, ", count=2)
+        assert "recycled: served " in server.wait_for_log("draining worker, ", count=workers)
         assert server.stop() == 0
 
 

@@ -4,6 +4,8 @@ import os
 import select
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -256,3 +258,14 @@ def test_a_service_manager_that_makes_no_sense_is_an_error(project: Path, variab
         manager.start("app:Handler")
 
         assert manager.wait() == 2
+
+
+def test_descriptors_that_cannot_be_counted_are_an_error(project: Path) -> None:
+    command = [sys.executable, "-m", "prefork", "run", "app:Handler", "-b", "127.0.0.1:0"]
+    environment = {**os.environ, "LISTEN_FDS": "abc"}
+    done = subprocess.run(
+        command, cwd=project, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert done.returncode == 2
+    assert "LISTEN_FDS must be a number, not 'abc'" in done.stderr

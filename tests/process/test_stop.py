@@ -91,6 +91,21 @@ def wait_until_refused(address: Address) -> None:
             connect(address).close()
 
 
+def test_a_stop_frees_the_port_though_a_program_of_a_handler_lives_on(serve: Serve) -> None:
+    with serve(workers=1) as server:
+        address = server.address
+        silent = "stdin=-3, stdout=-3, stderr=-3"  # DEVNULL: the log ends when nobody has it any more
+        program = int(ask_once(address, f"eval __import__('subprocess').Popen(['sleep', '600'], {silent}).pid"))
+        try:
+            assert server.stop() == 0
+            assert Path(f"/proc/{program}/comm").read_text() == "sleep\n"
+            with socket.create_server((str(address[0]), int(address[1]))):
+                pass
+        finally:
+            os.kill(program, signal.SIGKILL)
+            wait_for_end([program])
+
+
 def test_a_connection_that_outstays_the_stop_is_cut(serve: Serve) -> None:
     with serve(workers=1, drain_timeout=0.3) as server, LineClient(server.address) as client:
         client.ask("pid")
