@@ -82,7 +82,7 @@ def test_a_second_server_does_not_take_the_socket_file_of_a_living_one(serve: Se
         assert ask_once(str(path), "pid") in {str(worker["pid"]) for worker in server.workers()}
 
 
-@pytest.mark.parametrize("attempt", range(10))
+@pytest.mark.parametrize("attempt", range(4))
 def test_of_two_servers_that_find_a_stale_socket_file_exactly_one_serves(
     serve: Serve, project: Path, attempt: int
 ) -> None:
