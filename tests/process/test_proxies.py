@@ -79,7 +79,7 @@ def check_that_the_client_is_known(server: Server, port: int) -> None:
     client = Client(port)
     assert client.ask("who") == list(client.name)
     peers = [request["peer"] for worker in server.workers() for request in worker["requests"]]
-    assert peers == [f"{client.name[0]}:{client.name[1]}"]
+    assert f"{client.name[0]}:{client.name[1]}" in peers  # beside the checks of the proxy itself
     client.close()
 
 

@@ -49,7 +49,8 @@ class Saboteur:
     # May lose what is in flight in one worker, and that worker for a while.
     COSTLY = ("kill_worker", "stop_worker", "exit_in_handler", "crash_in_handler", "term_worker")
     # Tell workers to drain.
-    DRAINING = ("term_worker", "reload", "reload_broken_code", "scale_down")
+    DRAINING = ("term_worker", "reload", "reload_broken_code", "scale_down", "kill_mold")
+    ASKING = ("scale_up",)
     FREE = (
         "kill_mold",
         "reload",
@@ -78,7 +79,9 @@ class Saboteur:
         act: Callable[[], None] = getattr(self, f"_{kind}")
         act()
         self._history.faults.append(
-            Fault(number, kind, kind in self.COSTLY, kind in self.DRAINING, began, time.monotonic())
+            Fault(
+                number, kind, kind in self.COSTLY, kind in self.DRAINING, kind in self.ASKING, began, time.monotonic()
+            )
         )
 
     def _a_worker(self) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 DRAIN_TIMEOUT = 5.0  # of the server
+RENEWAL = 30.0  # the longest wait for a new mold, whose generation is rolled out like that of a reload
 GRACE = 2.0  # seconds by which a fault may precede, or the notice of it follow, what it explains
 
 
@@ -27,13 +28,14 @@ class Fault:
     """Something that was done to the server.
 
     `costs`: it may lose what was in flight, and a worker for a while. `drains`: it tells workers to drain, so that kept
-    connections may be cut `DRAIN_TIMEOUT` later.
+    connections may be cut `DRAIN_TIMEOUT` later. `asks`: more workers are wanted at once, and are there a moment later.
     """
 
     number: int
     kind: str
     costs: bool
     drains: bool
+    asks: bool
     began: float
     ended: float
 
@@ -76,7 +78,7 @@ class History:
         short = [
             f"{serving} of {wanted} workers served at {at:.2f}, and no fault explains it"
             for at, serving, wanted in self.workers
-            if serving < wanted and not _explained(at - GRACE, at, costly)
+            if serving < wanted and not _explained(at - GRACE, at, [*costly, *(one for one in self.faults if one.asks)])
         ]
         return [*self.wrong, *hung, *lost, *short]
 
@@ -92,7 +94,9 @@ class History:
 
     def _outstayed_a_drain(self, lost: Request) -> bool:
         return lost.client.startswith("kept") and any(
-            fault.began <= lost.ended <= fault.ended + DRAIN_TIMEOUT + GRACE for fault in self.faults if fault.drains
+            fault.began <= lost.ended <= fault.ended + DRAIN_TIMEOUT + GRACE + RENEWAL * (fault.kind == "kill_mold")
+            for fault in self.faults
+            if fault.drains
         )
 
 

@@ -45,7 +45,11 @@ def injected(pid: int, fault: str, directory: Path) -> Iterator[Injection]:
         yield Injection(trace)
     finally:
         tracer.terminate()
-        tracer.wait(TIME_LIMIT)
+        try:
+            tracer.wait(TIME_LIMIT)
+        except subprocess.TimeoutExpired:
+            tracer.kill()  # it waits for a thread that is about to end; the kernel lets go of the others
+            tracer.wait()
         if reader.ident is not None:
             reader.join(TIME_LIMIT)
         tracer.stderr.close()
