@@ -1,6 +1,5 @@
 """Faults of accepting: what the system, the queue or the clients do to it."""
 
-import os
 import select
 import signal
 import socket
@@ -16,7 +15,7 @@ from prefork.testing import Server
 from tests.process.conftest import Serve
 from tests.support.addresses import host_and_port
 from tests.support.clients import TIME_LIMIT, LineClient, ask_once, eventually, steady_load
-from tests.support.processes import cpu_seconds, without_descriptors
+from tests.support.processes import cpu_seconds, suspended, without_descriptors
 from tests.support.strace import injected
 
 SHORTAGES = ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"]
@@ -97,15 +96,12 @@ def test_a_full_queue_makes_clients_try_again_and_all_are_served(serve: Serve) -
         pid = only_worker(server)
         before = listen_overflows()
         address = host_and_port(server)
-        os.kill(pid, signal.SIGSTOP)
-        try:
+        with suspended(pid):
             connecting = [clients.enter_context(socket.socket()) for _ in range(6)]
             for client in connecting:
                 client.setblocking(False)
                 client.connect_ex(address)
             eventually(lambda: listen_overflows() > before)
-        finally:
-            os.kill(pid, signal.SIGCONT)
 
         for client in connecting:
             assert select.select([], [client], [], TIME_LIMIT)[1]

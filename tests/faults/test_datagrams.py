@@ -1,6 +1,5 @@
 """Faults of datagrams."""
 
-import os
 import signal
 import socket
 from contextlib import ExitStack
@@ -10,6 +9,7 @@ from prefork.testing import Server
 from tests.process.conftest import Serve
 from tests.support.addresses import host_and_port
 from tests.support.clients import TIME_LIMIT
+from tests.support.processes import suspended
 from tests.support.strace import injected
 
 
@@ -57,14 +57,11 @@ def test_a_refusal_reported_by_recvfrom_is_tolerated(serve: Serve, tmp_path: Pat
 def test_a_flood_from_many_sources_fills_the_socket_and_not_the_memory(serve: Serve) -> None:
     with serve("app:Datagrams", workers=1, bind=["udp://127.0.0.1:0"]) as server, ExitStack() as clients:
         [worker] = server.workers()
-        os.kill(worker["pid"], signal.SIGSTOP)
-        try:
+        with suspended(worker["pid"]):
             for number in range(100):
                 source = clients.enter_context(client_of(server, f"127.0.1.{number + 1}"))
                 for _ in range(200):
                     source.send(b"x" * 1000)
-        finally:
-            os.kill(worker["pid"], signal.SIGCONT)
         with client_of(server) as client:
             answered = False
             while not answered:  # until the flood has been answered or dropped
@@ -83,13 +80,10 @@ def test_a_flood_from_many_sources_fills_the_socket_and_not_the_memory(serve: Se
 def test_a_reload_loses_no_datagram_that_is_in_the_socket(serve: Serve) -> None:
     with serve("app:Datagrams", workers=1, bind=["udp://127.0.0.1:0"]) as server, client_of(server) as client:
         [worker] = server.workers()
-        os.kill(worker["pid"], signal.SIGSTOP)
-        try:
+        with suspended(worker["pid"]):
             for number in range(50):
                 client.send(str(number).encode())
             server.signal(signal.SIGHUP)
-        finally:
-            os.kill(worker["pid"], signal.SIGCONT)
 
         assert {client.recv(100) for _ in range(50)} == {f"1 {number}".encode() for number in range(50)}
         server.wait_for_log("reload complete")

@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from tests.support import tools
 from tests.support.admin import address_of, exchange, fetch, fetch_json, metrics, read_all, total, url_of
 from tests.support.application import write_application
 from tests.support.clients import LineClient, ask_once, connect, eventually
+from tests.support.processes import suspended
 
 ANYWHERE = "tcp://127.0.0.1:0"
 PAGES = " admin pages: "
@@ -112,23 +114,19 @@ def test_a_full_queue_and_dropped_datagrams_are_seen(serve: Serve) -> None:
     with serve(bind=[f"{ANYWHERE}?backlog=1", "udp://127.0.0.1:0"], workers=1, admin=ANYWHERE) as server:
         admin, stream, datagrams = address_of(server), *server.addresses
         worker = server.workers()[0]["pid"]
-        os.kill(worker, signal.SIGSTOP)
-        clients = [socket.socket() for _ in range(4)]
-        for client in clients:
-            client.setblocking(False)
-            client.connect_ex(stream)
-        with socket.socket(type=socket.SOCK_DGRAM) as sender:
+        with suspended(worker), ExitStack() as clients, socket.socket(type=socket.SOCK_DGRAM) as sender:
+            for _ in range(4):
+                client = clients.enter_context(socket.socket())
+                client.setblocking(False)
+                client.connect_ex(stream)
             for _ in range(2000):
                 sender.sendto(b"x" * 1000, datagrams)
 
-        eventually(lambda: total(metrics(admin), "prefork_datagram_drops_total") > 0)
-        told = metrics(admin)
+            eventually(lambda: total(metrics(admin), "prefork_datagram_drops_total") > 0)
+            told = metrics(admin)
         assert total(told, "prefork_accept_queue_length") == 2  # one more than the backlog
         assert total(told, "prefork_accept_queue_overflows_total") > 0
         assert total(told, "prefork_datagram_queue_bytes") > 0
-        os.kill(worker, signal.SIGCONT)
-        for client in clients:
-            client.close()
 
 
 def test_it_tells_of_start_readiness_and_stop(serve: Serve, project: Path) -> None:
@@ -199,12 +197,8 @@ def test_a_frozen_master_is_not_alive(serve: Serve) -> None:
 def test_it_serves_while_workers_cannot(serve: Serve) -> None:
     with serve(workers=2, admin=ANYWHERE) as server:
         admin = address_of(server)
-        for worker in server.workers():
-            os.kill(worker["pid"], signal.SIGSTOP)
-
-        assert fetch(admin, "/metrics")[0] == 200
-        for worker in server.workers():
-            os.kill(worker["pid"], signal.SIGCONT)
+        with suspended(*(worker["pid"] for worker in server.workers())):
+            assert fetch(admin, "/metrics")[0] == 200
 
 
 def test_a_dead_helper_is_replaced_and_was_no_worker(serve: Serve) -> None:

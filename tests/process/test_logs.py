@@ -17,6 +17,7 @@ from tests.process.conftest import Serve
 from tests.support import tools
 from tests.support.application import write_application
 from tests.support.clients import LineClient, ask_once, eventually, steady_load
+from tests.support.processes import suspended
 
 RECORD = re.compile(
     r"^\S+ INFO  connection served  seconds=\S+ in=\d+ out=\d+ listener=\S+ peer=\S+ worker=\d .*$", re.M
@@ -61,9 +62,10 @@ def test_copying_and_truncating_under_load_loses_no_line_written_later(serve: Se
     access = project / "access.log"
     with serve(workers=2, access_log=str(access)) as server:
         with steady_load(server.address) as crowd:
+            pids = [worker["pid"] for worker in server.workers()]
             for _ in range(3):
                 crowd.wait_for_more()
-                with stopped(server):  # what comes between the copy and the truncation nobody can keep
+                with suspended(*pids):  # what comes between the copy and the truncation nobody can keep
                     rotate(project, "copytruncate")
                     assert access.stat().st_size == 0
         assert server.stop() == 0
@@ -71,22 +73,6 @@ def test_copying_and_truncating_under_load_loses_no_line_written_later(serve: Se
     assert crowd.failures == []
     assert records(*project.glob("access.log*")) == crowd.answers.total()
     assert b"\0" not in access.read_bytes()
-
-
-@contextmanager
-def stopped(server: Server) -> Iterator[None]:
-    """The workers do nothing for the length of the block."""
-    pids = [worker["pid"] for worker in server.workers()]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    eventually(lambda: all(is_stopped(pid) for pid in pids))
-    yield
-    for pid in pids:
-        os.kill(pid, signal.SIGCONT)
-
-
-def is_stopped(pid: int) -> bool:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 WRITERS = {

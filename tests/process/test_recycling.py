@@ -1,9 +1,8 @@
 """Workers that are replaced because of what they have served, hold or are, and their number that follows the load."""
 
 import json
-import os
-import signal
 import threading
+from contextlib import ExitStack
 
 import pytest
 
@@ -11,6 +10,7 @@ from prefork.testing import Server
 from tests.process.conftest import Serve
 from tests.process.test_control import control
 from tests.support.clients import LineClient, ask_once, eventually, steady_load
+from tests.support.processes import suspended
 
 
 def pids(server: Server) -> set[int]:
@@ -110,14 +110,11 @@ def test_the_number_of_workers_follows_the_load(serve: Serve) -> None:
 def test_a_queue_that_grows_gets_help_though_the_worker_looks_idle(serve: Serve) -> None:
     with serve(min_workers=1, max_workers=2, workers=1) as server:
         (worker,) = server.workers()
-        os.kill(worker["pid"], signal.SIGSTOP)
-        clients = [LineClient(server.address) for _ in range(5)]
-        try:
-            server.wait_for_log("scaled: 5 connections wait to be accepted, 5 did before; 2 workers wanted")
+        with suspended(worker["pid"]), ExitStack() as stack:
+            clients = [stack.enter_context(LineClient(server.address)) for _ in range(5)]
+            line = server.wait_for_log("connections wait to be accepted")
             assert [client.ask("version") for client in clients] == ["1"] * 5
-        finally:
-            for client in clients:
-                client.close()
+        assert "did before; 2 workers wanted" in line
 
 
 def test_a_drained_server_serves_on_and_says_that_it_is_not_ready(serve: Serve) -> None:
