@@ -91,7 +91,7 @@ def test_the_number_of_workers_follows_the_load(serve: Serve) -> None:
             while not stop.is_set():
                 ask_once(server.address, "spin 0.2")
 
-        burning = [threading.Thread(target=burn) for _ in range(2)]
+        burning = [threading.Thread(target=burn) for _ in range(4)]  # all threads of one worker
         for thread in burning:
             thread.start()
         try:
