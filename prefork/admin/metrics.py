@@ -195,9 +195,9 @@ FAMILIES = (
     Family(
         "prefork_connections_refused_total",
         "counter",
-        "Those that were closed without being served: over a limit, or with a wrong header or handshake.",
-        (),
-        _of_totals("refused"),
+        "Those that were closed without being served: over a limit, unwanted, or with a wrong header or handshake.",
+        ("listener",),
+        _of_connections("refused"),
     ),
     Family("prefork_connections_open", "gauge", "Those that have not ended.", ("listener",), _of_connections("open")),
     Family(

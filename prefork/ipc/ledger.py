@@ -16,7 +16,7 @@ _WORD = 8  # bytes; every cell is one aligned word, written in one step
 _TOP = 0  # the word with the number of slots that were ever used
 _ACCOUNTS = 8  # where the accounts begin, in words
 _ACCOUNT = 8  # words of an account, a cache line
-_OPEN, _WAITING, _REFUSED, _HAS_PEERS = range(4)
+_OPEN, _WAITING, _HAS_PEERS = range(3)
 _BUCKETS = 256
 _CELLS = 8  # in a bucket
 _BUCKET = 2 * _CELLS  # words: a fingerprint (0: free) and a count in each cell
@@ -32,7 +32,6 @@ class Ledger:
         self._words = memoryview(memory).cast("Q")
         self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.key = os.urandom(16)  # of the fingerprints: nobody outside can aim at a bucket
-        self.refused_by_the_dead = 0  # the master's
 
     def account(self, slot: int) -> Account:
         """Return the account of a slot."""
@@ -41,7 +40,6 @@ class Ledger:
     def clear(self, slot: int) -> None:
         """Forget the slot's former worker, and count the slot as one that is used (master only)."""
         words, start, peers = self._words, _ACCOUNTS + slot * _ACCOUNT, self._peers + slot * _BUCKETS * _BUCKET
-        self.refused_by_the_dead += words[start + _REFUSED]
         if words[start + _HAS_PEERS]:  # else the pages of its buckets need not exist
             size = _BUCKETS * _BUCKET
             words[peers : peers + size] = memoryview(bytes(size * _WORD)).cast("Q")
@@ -52,11 +50,6 @@ class Ledger:
     def total(self) -> int:
         """Return how many connections are open, as far as workers with a limit have counted them."""
         return self.account(0).total()
-
-    def refused(self) -> int:
-        """Return how many connections were refused since the start."""
-        words = self._words
-        return self.refused_by_the_dead + sum(words[_ACCOUNTS + _REFUSED : _end(words) : _ACCOUNT])
 
     def close(self) -> None:
         """Close this process's copy of the bell."""
@@ -80,9 +73,6 @@ class Account:
     def total(self) -> int:
         """Return what all workers have open."""
         return sum(self._words[_ACCOUNTS + _OPEN : _end(self._words) : _ACCOUNT])
-
-    def count_refused(self) -> None:
-        self._words[self._start + _REFUSED] += 1
 
     def wait_for_room(self, waiting: bool) -> None:
         """Say whether this worker wants to hear the bell when somebody gives something back."""

@@ -32,7 +32,8 @@ class LoadReader:
         for worker in workers:
             busy = self._busy(worker, before, passed) if settings.adaptive else 0.0
             rss = resident_bytes(worker.pid) if settings.max_rss and worker.pid is not None else None
-            loads[worker.number] = WorkerLoad(worker.rows.total().closed, busy, rss)
+            total = worker.rows.total()
+            loads[worker.number] = WorkerLoad(total.served + total.failed, busy, rss)
         return LoadRead(loads, sum(one.queued() for one in listeners) if settings.adaptive else 0)
 
     def _busy(self, worker: WorkerProcess, before: dict[int, float], passed: float) -> float:

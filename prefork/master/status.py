@@ -81,8 +81,6 @@ def describe(
         ],
         "totals": {
             **_describe_counts(_sum(by_listener)),
-            # Some are refused before a thread carries them, by the limits, and some after that.
-            "refused": _sum(by_listener).refused + generations.ledger.refused(),
             "lost": _sum(by_listener).lost,
             "restarts": sum(supervisor.losses.values()),
             **tally,

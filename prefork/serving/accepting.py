@@ -59,6 +59,10 @@ _IPV6_MINHOPCOUNT = 73  # <linux/in6.h>
 _CALM = 1.0  # seconds without a failure after which an episode is over; flapping would fill the log
 
 
+class OverLimit(Exception):
+    """A connection was taken that must not be served. Its arguments: the connection, and its client's address."""
+
+
 def is_persistent(error: OSError) -> bool:
     """Say whether trying again at once would fail in the same way.
 
@@ -113,7 +117,7 @@ class Intake:
             pass  # a property of the server's own
 
     def take(self) -> tuple[Any, Any] | None:
-        """Return the next request and its client's address, if there is one now."""
+        """Return the next request and its client's address, if there is one now. May raise OverLimit."""
         # Read first: "empty" must have been seen after the drain began, when nothing new arrives any more.
         finishing = self.finishing
         self.exhausted = False

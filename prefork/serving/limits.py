@@ -20,8 +20,7 @@ import threading
 from collections import deque
 from time import monotonic
 
-from prefork.serving.accepting import Intake
-from prefork.serving.cutting import discard
+from prefork.serving.accepting import Intake, OverLimit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 
         def add(self, change: int) -> None: ...
         def total(self) -> int: ...
-        def count_refused(self) -> None: ...
         def wait_for_room(self, waiting: bool) -> None: ...
         def ring_if_awaited(self) -> None: ...
         def add_peer(self, fingerprint: int, change: int) -> None: ...
@@ -144,12 +142,6 @@ class Admission:
         self._note_refused(name)
         return False
 
-    def refuse(self, connection: Any) -> None:
-        """Count a connection that is closed before a thread carries it."""
-        with self._lock:
-            self._account.count_refused()
-        self.ended(connection)
-
     def ended(self, connection: Any) -> None:
         """Count the end of a connection; of a datagram, or again, it does no harm."""
         with self._lock:
@@ -193,7 +185,7 @@ class LimitedIntake(Intake):
         self._admission = admission
 
     def take(self) -> tuple[Any, Any] | None:
-        """Return the next connection, if there is one, and room for it."""
+        """Return the next connection, if there is one, and room for it. Raise OverLimit if its peer has too many."""
         retry_at = self._admission.reserve()
         if retry_at:
             self.exhausted = True
@@ -206,9 +198,7 @@ class LimitedIntake(Intake):
         self._admission.begun(taken[0])
         # Behind a proxy the peer is known later: the thread that reads the PROXY header identifies it.
         if getattr(self.server, "trusted_proxies", None) is None and not self._admission.identify(*taken):
-            self._admission.refuse(taken[0])
-            discard(taken[0])
-            return None
+            raise OverLimit(*taken)
         return taken
 
 

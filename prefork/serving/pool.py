@@ -19,7 +19,7 @@ from __future__ import annotations
 import logging
 import threading
 
-from prefork.serving.accepting import Intake, Intakes
+from prefork.serving.accepting import Intake, Intakes, OverLimit
 from prefork.serving.activity import NoActivity
 from prefork.serving.cutting import cut
 from prefork.serving.parking import Parking
@@ -205,7 +205,11 @@ class Pool:
             elif isinstance(source, Intake):
                 if self._wait is not None and not self._draining and self._spread.leaves(source, self._wait):
                     continue
-                taken = source.take()
+                try:
+                    taken = source.take()
+                except OverLimit as surplus:
+                    me.refuse(source, *surplus.args)
+                    continue
                 if taken is not None:
                     self._hand_over(me, taken[0])
                     return source, *taken

@@ -76,6 +76,16 @@ class PoolThread(threading.Thread):
         finally:
             self._park_or_close(request)
 
+    def refuse(self, intake: Intake, request: Any, client_address: Any) -> None:
+        """Close a connection that is over a limit, as one that was accepted and not served."""
+        activity, admission = self.pool.activity, self.pool.admission
+        activity.opened(self.row, intake.index, client_address)
+        activity.refused(self.row)
+        discard(request)
+        activity.closed(self.row, failed=False)
+        if admission is not None:
+            admission.ended(request)
+
     def carry_on(self, conversation: Conversation) -> None:
         """Serve what a parked connection has to say."""
         self.failed = False

@@ -119,14 +119,14 @@ def test_connections_that_an_old_generation_still_has_count(serve: Serve) -> Non
 
 
 def test_a_peer_with_too_many_connections_is_refused_one_more_and_others_are_served(serve: Serve) -> None:
-    with serve(workers=3, limit_per_peer=4) as server:
+    with serve(workers=3, limit_per_peer=4, access_log="-") as server:
         held = hold(server, 4)
         for _ in range(10):
             with LineClient(server.address) as surplus, pytest.raises(ConnectionError):
                 surplus.ask("echo x")
         with from_address(server, "127.0.0.2") as other:
             assert other.ask("echo other") == "other"
-        eventually(lambda: server.status()["totals"]["refused"] == 10)
+        eventually(lambda: server.status()["connections"][0]["refused"] == 10)
         held.pop().close()
         eventually(lambda: _is_served(server))
 
@@ -135,6 +135,7 @@ def test_a_peer_with_too_many_connections_is_refused_one_more_and_others_are_ser
             client.close()
         server.stop()
         assert server.log.count("peer refused") == 1
+        assert server.log.count("connection refused") == 10
         assert "127.0.0.1" in server.wait_for_log("peer refused")
 
 

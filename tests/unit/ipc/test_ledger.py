@@ -42,18 +42,16 @@ def test_another_process_sees_it(ledger: Ledger) -> None:
     assert ledger.account(0).peer_total(42) == 1
 
 
-def test_a_worker_that_has_gone_has_nothing_open_but_what_it_refused_is_remembered(ledger: Ledger) -> None:
+def test_a_worker_that_has_gone_has_nothing_open(ledger: Ledger) -> None:
     account = ledger.account(1)
     account.add(5)
     account.add_peer(42, 5)
     account.wait_for_room(True)
-    account.count_refused()
 
     ledger.clear(1)
 
     assert ledger.total() == 0
     assert account.peer_total(42) == 0
-    assert ledger.refused() == 1
 
 
 def test_what_a_peer_has_with_all_workers_adds_up(ledger: Ledger) -> None:
