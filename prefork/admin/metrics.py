@@ -117,6 +117,21 @@ def _certificates(view: View) -> Iterable[Row]:
 
 
 _WORKER = ("worker", "generation")
+# A counter that appears with its first event hides it: from nothing to one is no increase.
+_FORESEEN = dict.fromkeys(
+    (
+        "cannot start",
+        "exit status 1",
+        "heartbeat timeout",
+        "killed by SIGABRT",
+        "killed by SIGKILL of the kernel's OOM killer",
+        "killed by SIGKILL that we did not send",
+        "killed by SIGSEGV",
+        "stopped accepting",
+        "wedged",
+    ),
+    0,
+)
 
 FAMILIES = (
     Family(
@@ -254,7 +269,14 @@ FAMILIES = (
         "counter",
         "Workers that ended, or had to be ended, by their own fault.",
         ("reason",),
-        lambda view: [((reason,), times) for reason, times in sorted(view.status["losses"].items())],
+        lambda view: [((reason,), times) for reason, times in sorted({**_FORESEEN, **view.status["losses"]}.items())],
+    ),
+    Family(
+        "prefork_workers_replaced_total",
+        "counter",
+        "Workers that were to be replaced although they served: a limit was reached, an order, a handler that does not end.",
+        ("reason",),
+        lambda view: [((reason,), times) for reason, times in view.status["replaced"].items()],
     ),
     Family(
         "prefork_suspects_total",

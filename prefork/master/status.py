@@ -90,6 +90,7 @@ def describe(
         "connections": [_describe_tally(listener, by_listener[listener]) for listener in sorted(by_listener)],
         "duration_bounds": BOUNDS,
         "losses": dict(supervisor.losses),
+        "replaced": dict(supervisor.replaced),
         "backoff": supervisor.longest_wait(now),
         "last_reload": _describe_reload(supervisor.last_reload, now),
     }

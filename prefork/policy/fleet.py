@@ -191,6 +191,10 @@ class Demand:
         self.judged, self.queued, self.queued_before, self.calm_readings = True, 0, 0, 0
 
 
+REPLACED_FOR = ("max_requests", "max_rss", "max_age", "order", "stuck handler")
+"""Why a worker that serves is replaced: an option, an operator, a handler that does not end."""
+
+
 class Fleet:
     """All beliefs, and the questions that several rules ask about them. `chance` returns numbers from 0 to 1."""
 
@@ -215,6 +219,7 @@ class Fleet:
         self.heard_until = -math.inf  # all that was said until then has been heard, so silence can be judged
         self.last_reload: ReloadOutcome | None = None
         self.losses: dict[str, int] = {}  # workers that ended, or had to be ended, by their own fault; by cause
+        self.replaced = dict.fromkeys(REPLACED_FOR, 0)  # workers that were marked to be replaced; by cause
         self.news: list[Report] = []
         self.renewal = Backoff(proven_after=LONGEST)  # of a current mold that is gone
         self.recycling = Backoff(proven_after=2 * LONGEST)  # of workers that wear out soon after they were ready

@@ -134,6 +134,7 @@ def _note_stuck(fleet: Fleet, worker: Worker, reason: str, now: float) -> None:
     if worker.state is not WorkerState.SERVING or worker.stuck:
         return
     worker.stuck = reason
+    fleet.replaced["stuck handler"] += 1
     fleet.report("worker stuck", worker.generation, f"{reason}; it is replaced and drains", number=worker.number)
     if fleet.on_trial is not None and fleet.on_trial.number == worker.generation:
         blame_generation(fleet, worker.generation, Failure(f"its canary: {reason}"), now)

@@ -21,8 +21,10 @@ def recycle_worn(fleet: Fleet, now: float) -> Iterator[Action]:
         # Without the wait, a limit that every new worker exceeds at once would have us fork all the time.
         if worker.worn or now < fleet.recycling.not_before:
             continue
-        if reason := _wear(fleet, worker, now):
+        if worn := _wear(fleet, worker, now):
+            cause, reason = worn
             worker.worn = reason
+            fleet.replaced[cause] += 1
             fleet.recycling.ended(worker.served_for(now), now)
             yield Report("recycling worker", worker.generation, reason, number=worker.number)
 
@@ -48,13 +50,14 @@ def next_wear(fleet: Fleet) -> Iterator[float]:
             yield max(worker.ready_at + most, fleet.recycling.not_before)
 
 
-def _wear(fleet: Fleet, worker: Worker, now: float) -> str:
-    """Say which limit the worker has reached, if any."""
+def _wear(fleet: Fleet, worker: Worker, now: float) -> tuple[str, str] | None:
+    """Name the limit that the worker has reached, if any, and say how."""
     settings = fleet.generations[worker.generation].settings
     if worker.most_requests and worker.served >= worker.most_requests:
-        return f"served {worker.served} requests, and {worker.most_requests} were its share (max_requests)"
+        return "max_requests", f"served {worker.served} requests, and {worker.most_requests} were its share (max_requests)"
     if settings.max_rss and worker.readings_over_rss >= READINGS_OVER_RSS:
-        return f"above {settings.max_rss / 2**20:.0f} MiB (max_rss) for {READINGS_OVER_RSS} readings in a row"
+        above = f"above {settings.max_rss / 2**20:.0f} MiB (max_rss)"
+        return "max_rss", f"{above} for {READINGS_OVER_RSS} readings in a row"
     if settings.max_age and worker.ready_at is not None and now >= worker.ready_at + settings.max_age:
-        return f"served for {duration(now - worker.ready_at)} (max_age)"
-    return ""
+        return "max_age", f"served for {duration(now - worker.ready_at)} (max_age)"
+    return None

@@ -76,6 +76,7 @@ def _note_recycle(fleet: Fleet, slot: int | None, origin: str) -> None:
         fleet.recycle_ordered.add(worker.number)
         if not worker.worn:
             worker.worn = f"{origin} asked for it"
+            fleet.replaced["order"] += 1
             fleet.report("recycling worker", worker.generation, worker.worn, number=worker.number)
 
 

@@ -132,6 +132,11 @@ class Supervisor:
         """How many workers ended, or had to be ended, by their own fault, by cause."""
         return self._fleet.losses
 
+    @property
+    def replaced(self) -> Mapping[str, int]:
+        """How many workers were marked to be replaced while they served, by cause; each cause is there from the start."""
+        return self._fleet.replaced
+
     def longest_wait(self, now: float) -> float:
         """Return for how long the back-off of some slot still lasts; 0 if none waits."""
         return max((until - now for until in self._fleet.target.waiting(now).values()), default=0.0)

@@ -18,7 +18,7 @@ def worker(slot: int, **fields: Any) -> dict[str, Any]:
     }
 
 
-def connections(listener: str, *durations: int, failed: int = 0, seconds: float = 0.5) -> dict[str, Any]:
+def connections(listener: str, *durations: int, failed: int = 0, refused: int = 0, seconds: float = 0.5) -> dict[str, Any]:
     ended = [*durations, *[0] * (len(BOUNDS) + 1 - len(durations))]
     accepted = sum(ended) + 3
     return {
@@ -27,7 +27,8 @@ def connections(listener: str, *durations: int, failed: int = 0, seconds: float 
         "open": 2,
         "lost": 1,
         "failed": failed,
-        "served": sum(ended) - failed,
+        "refused": refused,
+        "served": sum(ended) - failed - refused,
         "seconds": seconds,
         "durations": ended,
     }
@@ -57,10 +58,11 @@ def status(**fields: Any) -> dict[str, Any]:
             {"address": "udp://127.0.0.1:53", "waiting": 768, "limit": 212992, "drops": 5},
             {"address": 'unix:/run/"x"\\', "waiting": None, "limit": None, "drops": None},
         ],
-        "connections": [connections("tcp://127.0.0.1:80", 4, 5, failed=2), connections('unix:/run/"x"\\', 0, 0, 1)],
+        "connections": [connections("tcp://127.0.0.1:80", 4, 5, failed=2, refused=1), connections('unix:/run/"x"\\', 0, 0, 1)],
         "duration_bounds": list(BOUNDS),
         "losses": {"killed by SIGKILL": 2, "heartbeat timeout": 1},
-        "totals": {"reloads": 3, "reloads_failed": 1, "refused": 6, "suspects": 2},
+        "replaced": {"max_requests": 3, "order": 0},
+        "totals": {"reloads": 3, "reloads_failed": 1, "suspects": 2},
         "backoff": 0.0,
         "certificates": [
             {"file": "/etc/rsa.pem", "names": ["a.example", "b.example"], "not_after": 1800000000},

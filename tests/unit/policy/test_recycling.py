@@ -31,6 +31,7 @@ def test_who_has_served_its_share_is_replaced_before_it_is_retired() -> None:
 
     assert subjects(worn) == ["recycling worker"]
     assert worn[0].reason == "served 100 requests, and 100 were its share (max_requests)"
+    assert story.supervisor.replaced["max_requests"] == 1
     assert [(order.number, order.slot) for order in only(Spawn, worn)] == [(3, 2)]
     assert [order.number for order in only(Drain, ready)] == [1]
     assert ready[0].reason.startswith("recycled: served 100 requests")
