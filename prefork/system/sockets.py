@@ -8,6 +8,7 @@ its next owner), Unix stream refuses connects, datagrams are dropped before they
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import grp
@@ -17,7 +18,7 @@ import select
 import socket
 import stat
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from prefork.address import BindAddress
@@ -203,9 +204,13 @@ def _bind_path(address: BindAddress, backlog: int) -> Listener:
     try:
         _lock(directory)
         _remove_stale(address)
-        listener = Listener(address, _bind(address, backlog), inode=_inode_of(address.path))
+        user, group = _owner_of(address)
+        with _created_for(group):
+            bound = _bind(address, backlog)
+        listener = Listener(address, bound, inode=_inode_of(address.path))
         try:
-            _give_away(address)
+            if (user, group) != (-1, -1):
+                os.chown(address.path, user, group, follow_symlinks=False)
         except BaseException:
             listener.unlink()
             listener.close()
@@ -247,12 +252,28 @@ def _remove_stale(address: BindAddress) -> None:
     raise ValueError("another server listens there (stop it first, or choose another path)")
 
 
-def _give_away(address: BindAddress) -> None:
-    if address.owner is None and address.group is None:
-        return
+def _owner_of(address: BindAddress) -> tuple[int, int]:
+    """Return the user and the group that the file is for; -1 is whoever makes it."""
     user = -1 if address.owner is None else _number_of(address.owner, lambda name: pwd.getpwnam(name).pw_uid)
     group = -1 if address.group is None else _number_of(address.group, lambda name: grp.getgrnam(name).gr_gid)
-    os.chown(address.path, user, group, follow_symlinks=False)
+    return user, group
+
+
+@contextlib.contextmanager
+def _created_for(group: int) -> Iterator[None]:
+    """Let files made meanwhile belong to the group from birth: to our own group the mode may open the socket, too.
+
+    Only root may do that for any group. Of a file that has only the wrong user for a moment nobody has too much.
+    """
+    own = os.getegid()
+    try:
+        os.setegid(own if group < 0 else group)
+    except PermissionError:
+        pass
+    try:
+        yield
+    finally:
+        os.setegid(own)
 
 
 def _number_of(name: str, look_up: Callable[[str], int]) -> int:
