@@ -16,7 +16,10 @@ _OTHER_PROCESSES = 2  # the master and the mold
 
 @dataclass(frozen=True, slots=True)
 class WorstCase:
-    """Of a server that is served by our pool. What handlers open and keep for themselves comes on top."""
+    """Of a server that is served by our pool, with a replacement for each that it may replace at a time (surge).
+
+    What handlers open and keep for themselves comes on top.
+    """
 
     connections: int | None
     """None where only the descriptors bound those that are parked."""
@@ -35,7 +38,7 @@ def find_worst_case(settings: Settings, parked: bool) -> WorstCase:
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = settings.limit_connections or math.inf
-    busy = int(min(settings.workers * settings.threads, limit))
+    busy = int(min(_most_workers(settings) * settings.threads, limit))
     connections = busy if not parked else settings.limit_connections or None
     # Those that are parked may all be with one worker.
     of_one = connections if parked and connections else min(settings.threads, busy)
@@ -55,9 +58,14 @@ def _find_memory(settings: Settings, busy: int, parked: int) -> int | None:
     if resident is None:
         return None
     has_pages = settings.admin != "off" or settings.agent != "off"
-    processes = settings.workers + _OTHER_PROCESSES + has_pages + settings.reload
+    processes = _most_workers(settings) + _OTHER_PROCESSES + has_pages + settings.reload
     # Forked processes share what none of them writes; in the worst case each has written everywhere.
     return resident * processes + busy * _CONNECTION_BYTES + parked * _PARKED_BYTES
+
+
+def _most_workers(settings: Settings) -> int:
+    """Return how many can serve at a time. Those that drain after a reload come on top, for as long as they do."""
+    return max(settings.workers, settings.max_workers) + settings.surge
 
 
 def find_shortages(worst: WorstCase) -> Iterator[str]:

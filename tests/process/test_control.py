@@ -417,7 +417,7 @@ def test_check_says_what_a_target_is(project: Path) -> None:
         "app:Handler is a handler class, served by prefork's pool of threads",
         "workers: 3",
         f"listener: unix:{project}/socket",
-        "worst case: 384 connections at a time",
+        "worst case: 512 connections at a time",
     ]
     assert not (project / "socket").exists()
 

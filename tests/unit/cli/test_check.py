@@ -118,7 +118,7 @@ def test_json_has_the_findings(directory: Path) -> None:
     done = check(directory, "app:Handler", "--workers", "3", "--json")
 
     found = json.loads(done.stdout)
-    assert found.pop("worst_case")["connections"] == 3 * 128
+    assert found.pop("worst_case")["connections"] == (3 + 1) * 128  # one is being replaced
     assert found == {
         "target": "app:Handler",
         "kind": "handler class",
@@ -181,7 +181,7 @@ def test_helpers_have_memory_too() -> None:
 
     assert alone
     assert helped
-    assert helped / alone == pytest.approx(5 / 3, rel=0.05)
+    assert helped / alone == pytest.approx(6 / 4, rel=0.05)  # two workers while one is replaced, the master, the mold
 
 
 @pytest.mark.parametrize("target", ["app:Server", "app:make"])
