@@ -18,7 +18,7 @@ from collections.abc import Callable
 from prefork.errors import UsageError
 
 STANDARD_ERROR = "-"
-_PATIENCE = 0.05  # seconds; the master waits here, too, and nobody may hold it
+_PATIENCE = 0.02  # seconds; the master waits here, too, and nobody may hold it
 _RECOVERY = 0.05  # of that patience for each second
 
 
