@@ -20,7 +20,7 @@ from prefork.serving import base
 from prefork.system.sockets import Listener
 from prefork.worker import guards
 from prefork.worker.application import Application, WorkerInfo, load
-from prefork.worker.gate import gates
+from prefork.worker.gate import Gate, gates
 from prefork.worker.services import Service
 
 PATIENCE = 30.0
@@ -42,7 +42,7 @@ class Notes:
     def identified(self, row: int, client_address: object) -> None:
         self._note("identified", row, client_address)
 
-    def refused(self, row: int) -> None:
+    def refused(self, row: int, listener: int | None = None) -> None:
         self._note("refused", row)
 
     def parked(self, row: int) -> None:
@@ -220,9 +220,18 @@ def undo_what_a_worker_changes_for_good(monkeypatch: pytest.MonkeyPatch, tmp_pat
         (base, "_ServerSelector"),
     ):
         monkeypatch.setattr(owner, name, vars(owner)[name])
+    prepared, prepare = [], Gate.prepare
+
+    def note_prepared(gate: Gate) -> None:
+        prepared.append(gate)
+        prepare(gate)
+
+    monkeypatch.setattr(Gate, "prepare", note_prepared)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     yield
+    for gate in prepared:
+        gate.release()
     guards._protected.clear()
     gates.clear()
     for name in set(sys.modules) - modules:
