@@ -274,7 +274,7 @@ FAMILIES = (
     Family(
         "prefork_workers_replaced_total",
         "counter",
-        "Workers that were to be replaced although they served: a limit was reached, an order, a handler that does not end.",
+        "Workers marked to be replaced while they served: over a limit, by order, or with a handler that does not end.",
         ("reason",),
         lambda view: [((reason,), times) for reason, times in view.status["replaced"].items()],
     ),

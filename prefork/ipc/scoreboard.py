@@ -146,10 +146,12 @@ class WorkerRows:
         at = self._threads_start + row * _THREAD_ROW_BYTES + _TEXT_AT
         struct.pack_into("=64p", self._memory, at, format_peer(client_address).encode(errors="replace")[:63])
 
-    def refused(self, row: int) -> None:
+    def refused(self, row: int, listener: int | None = None) -> None:
         """Count a connection that is closed without being served (the thread of that row only)."""
-        at = self._threads_start + row * _THREAD_ROW_BYTES + _REQUEST_AT
-        self._tallies.refused(row, _REQUEST.unpack_from(self._memory, at)[1])
+        if listener is None:
+            at = self._threads_start + row * _THREAD_ROW_BYTES + _REQUEST_AT
+            listener = _REQUEST.unpack_from(self._memory, at)[1]
+        self._tallies.refused(row, listener)
 
     def parked(self, row: int) -> None:
         """Show that what the thread served waits for its client, without a thread (the thread of that row only)."""

@@ -54,7 +54,10 @@ def _wear(fleet: Fleet, worker: Worker, now: float) -> tuple[str, str] | None:
     """Name the limit that the worker has reached, if any, and say how."""
     settings = fleet.generations[worker.generation].settings
     if worker.most_requests and worker.served >= worker.most_requests:
-        return "max_requests", f"served {worker.served} requests, and {worker.most_requests} were its share (max_requests)"
+        return (
+            "max_requests",
+            f"served {worker.served} requests, and {worker.most_requests} were its share (max_requests)",
+        )
     if settings.max_rss and worker.readings_over_rss >= READINGS_OVER_RSS:
         above = f"above {settings.max_rss / 2**20:.0f} MiB (max_rss)"
         return "max_rss", f"{above} for {READINGS_OVER_RSS} readings in a row"

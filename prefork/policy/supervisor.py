@@ -134,7 +134,7 @@ class Supervisor:
 
     @property
     def replaced(self) -> Mapping[str, int]:
-        """How many workers were marked to be replaced while they served, by cause; each cause is there from the start."""
+        """How many workers were marked to be replaced while they served, for every cause there is."""
         return self._fleet.replaced
 
     def longest_wait(self, now: float) -> float:

@@ -21,8 +21,11 @@ if TYPE_CHECKING:
         def identified(self, row: int, client_address: object) -> None:
             """Its client is another one than whoever connected: a proxy has said so."""
 
-        def refused(self, row: int) -> None:
-            """It is not served, because it did not get through what comes before its handler."""
+        def refused(self, row: int, listener: int | None = None) -> None:
+            """It is not served, because it did not get through what comes before its handler.
+
+            A row that is busy with several at a time says where it came from.
+            """
 
         def parked(self, row: int) -> object:
             """It waits for its client's next message, and the row is free. Return what `resumed` is to be given."""
@@ -61,7 +64,7 @@ class NoActivity:
     def identified(self, row: int, client_address: object) -> None:
         pass
 
-    def refused(self, row: int) -> None:
+    def refused(self, row: int, listener: int | None = None) -> None:
         pass
 
     def parked(self, row: int) -> None:

@@ -110,8 +110,8 @@ class RecordingActivity:
         self._activity.identified(row, client_address)
         self._records[row].client_address = client_address
 
-    def refused(self, row: int) -> None:
-        self._activity.refused(row)
+    def refused(self, row: int, listener: int | None = None) -> None:
+        self._activity.refused(row, listener)
         self._records[row].outcome = "refused"
 
     def parked(self, row: int) -> object:
@@ -145,8 +145,10 @@ class RecordingActivity:
 
 
 def watch_refusals(server: Any, note_refused: Callable[[Any], None]) -> None:
-    """Let a server tell which requests it does not serve, by way of its own method."""
-    verify_request = server.verify_request
+    """Let a server tell which requests it does not serve, by way of its own method; the default serves all."""
+    verify_request = getattr(server, "verify_request", None)  # what only looks like a server need not have it
+    if verify_request is None or getattr(verify_request, "__qualname__", "") == "BaseServer.verify_request":
+        return
 
     def verified(request: Any, client_address: Any) -> Any:
         accepted = verify_request(request, client_address)
@@ -161,11 +163,6 @@ def watch(server: Any, activity: RecordingActivity) -> None:
     """Let a pooled server complete the records of its connections, by way of its own methods."""
     shutdown_request = server.shutdown_request
 
-    def note_refused(request: object) -> None:
-        record = activity.record_of_this_thread()
-        if record is not None:
-            record.outcome = "refused"
-
     def completed(request: Any) -> Any:
         record = activity.record_of_this_thread()
         if record is not None:
@@ -173,8 +170,14 @@ def watch(server: Any, activity: RecordingActivity) -> None:
             record.outcome = record.outcome or _outcome_now()
         return shutdown_request(request)
 
-    watch_refusals(server, note_refused)
     server.shutdown_request = completed
+
+
+def note_refused_by_pool(_: object) -> None:
+    """Note that the calling thread's connection is not served."""
+    thread = threading.current_thread()
+    if isinstance(thread, PoolThread):
+        thread.pool.activity.refused(thread.row)
 
 
 def _outcome_now() -> str:

@@ -10,7 +10,7 @@ from prefork.serving.mixins import ForkingMixIn
 from prefork.serving.pool import Pool
 from prefork.serving.threadpool import ThreadPoolMixIn
 from prefork.worker import reporting, waking
-from prefork.worker.access import FORKED, Record, RecordingActivity, watch, watch_refusals
+from prefork.worker.access import FORKED, Record, RecordingActivity, note_refused_by_pool, watch, watch_refusals
 from prefork.worker.connections import Connections
 from prefork.worker.gated import GatedDatagrams, GatedStream, count_datagrams
 from prefork.worker.services import ForeignService, PooledService
@@ -62,12 +62,14 @@ class Assembly:
         foreign = [(server, gate) for server, gate in adopted if not is_pooled(server)]
         for server, gate in pooled:
             adoption.set_kind(server, gate, SharedDatagrams if gate.datagrams else Shared)
+            watch_refusals(server, note_refused_by_pool)
         if foreign and (self._admission is not None or self._settings.idle_timeout):
             names = ", ".join(sorted({type(server).__qualname__ for server, _ in foreign}))
             log.warning(_UNLIMITED, names)
         connections = [self._connections_of(server, gate) for server, gate in foreign]
         for (server, gate), its_connections in zip(foreign, connections, strict=True):
             adoption.set_kind(server, gate, GatedDatagrams if gate.datagrams else GatedStream)
+            watch_refusals(server, its_connections.note_refused)
             if gate.datagrams:
                 count_datagrams(server, gate, its_connections)
         for _, gate in adopted:
@@ -98,11 +100,9 @@ class Assembly:
         if not self._records_access:
             return Connections(self._activity, self._foreign_row, self._lock)
         outcome = FORKED if isinstance(server, FORKING) else ""
-        connections = Connections(
+        return Connections(
             self._activity, self._foreign_row, self._lock, lambda address: Record(gate.name, address, outcome)
         )
-        watch_refusals(server, connections.note_refused)
-        return connections
 
     def _install(self, reporter: reporting.Reporter, connections: Sequence[Connections]) -> None:
         def note_failure(client_address: object, client_gone: bool) -> None:

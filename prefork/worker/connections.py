@@ -110,9 +110,11 @@ class Connections:
 
     def note_refused(self, request: Any) -> None:
         """Note that the server does not serve a request."""
-        one = self._open.get(id(request))
-        if one is not None and one.record is not None:
-            one.record.outcome = "refused"
+        with self._lock:
+            one = self._open.get(id(request))
+            if one is not None:
+                self._activity.refused(self._row, one.listener)
+                one.note_outcome("refused")
 
     def cut(self) -> None:
         """End every connection under its handler's hands."""

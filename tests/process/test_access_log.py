@@ -107,6 +107,7 @@ def test_a_connection_that_its_server_does_not_want_is_refused(serve: Serve, tar
             client.wait_for_end()
 
         assert record_of(server, "refused")["out"] == "0"
+        assert server.status()["totals"]["refused"] == 1
 
 
 def test_what_a_child_does_with_a_connection_is_not_known(serve: Serve) -> None:

@@ -275,15 +275,18 @@ def recycle_without_measure(patch: pytest.MonkeyPatch) -> None:
 
 
 def recycle_the_idle(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(recycling, "_wear", lambda fleet, worker, now: "it was idle" * (now > worker.spawned_at + 5))
+    def when_idle(fleet: Fleet, worker: Worker, now: float) -> tuple[str, str] | None:
+        return ("max_age", "it was idle") if now > worker.spawned_at + 5 else None
+
+    patch.setattr(recycling, "_wear", when_idle)
 
 
 def recycle_during_a_rollout(patch: pytest.MonkeyPatch) -> None:
     def recycle_worn(fleet: Fleet, now: float) -> Iterator[Action]:
         for worker in fleet.of(WorkerState.SERVING):
-            if not worker.worn and (reason := recycling._wear(fleet, worker, now)):
-                worker.worn = reason
-                yield Report("recycling worker", worker.generation, reason, number=worker.number)
+            if not worker.worn and (worn := recycling._wear(fleet, worker, now)):
+                worker.worn = worn[1]
+                yield Report("recycling worker", worker.generation, worker.worn, number=worker.number)
 
     replace_rule(patch, recycling.recycle_worn, recycle_worn)
 

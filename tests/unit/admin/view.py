@@ -18,7 +18,9 @@ def worker(slot: int, **fields: Any) -> dict[str, Any]:
     }
 
 
-def connections(listener: str, *durations: int, failed: int = 0, refused: int = 0, seconds: float = 0.5) -> dict[str, Any]:
+def connections(
+    listener: str, *durations: int, failed: int = 0, refused: int = 0, seconds: float = 0.5
+) -> dict[str, Any]:
     ended = [*durations, *[0] * (len(BOUNDS) + 1 - len(durations))]
     accepted = sum(ended) + 3
     return {
@@ -58,7 +60,10 @@ def status(**fields: Any) -> dict[str, Any]:
             {"address": "udp://127.0.0.1:53", "waiting": 768, "limit": 212992, "drops": 5},
             {"address": 'unix:/run/"x"\\', "waiting": None, "limit": None, "drops": None},
         ],
-        "connections": [connections("tcp://127.0.0.1:80", 4, 5, failed=2, refused=1), connections('unix:/run/"x"\\', 0, 0, 1)],
+        "connections": [
+            connections("tcp://127.0.0.1:80", 4, 5, failed=2, refused=1),
+            connections('unix:/run/"x"\\', 0, 0, 1),
+        ],
         "duration_bounds": list(BOUNDS),
         "losses": {"killed by SIGKILL": 2, "heartbeat timeout": 1},
         "replaced": {"max_requests": 3, "order": 0},

@@ -41,7 +41,7 @@ class Notes:
     def identified(self, row: int, client_address: object) -> None:
         self._note("identified", row, client_address)
 
-    def refused(self, row: int) -> None:
+    def refused(self, row: int, listener: int | None = None) -> None:
         self._note("refused", row)
 
     def parked(self, row: int) -> None:
