@@ -99,7 +99,7 @@ def test_a_worker_that_claims_to_be_another_process_is_not_believed(serve: Serve
 @pytest.mark.parametrize("byte", ["b'\\xff'", "b'\\x7f'", "b'\\x00'", "b'\\x01'"])
 def test_a_scribbled_scoreboard_misleads_nobody_but_its_readers(serve: Serve, project: Path, byte: str) -> None:
     write_application(project, extra=HOSTILE)
-    with serve(workers=2, heartbeat_timeout=2) as server:
+    with serve(workers=2, heartbeat_timeout=4) as server:
         with LineClient(server.address) as client:
             client.ask(f"eval scribble({byte})")
         status = server.status()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.test_processes import outlast_the_heartbeat_timeout
+from tests.faults.test_processes import be_served_for_a_while
 from tests.process.conftest import Serve
 from tests.process.test_control import control
 from tests.process.test_deaths import pids_of, serve_for_a_while
@@ -37,12 +37,12 @@ def test_a_clock_that_jumps_changes_nothing(serve: Serve, tmp_path: Path) -> Non
         "FAKETIME_NO_CACHE": "1",
         "DONT_FAKE_MONOTONIC": "1",
     }
-    with serve(workers=2, heartbeat_timeout=2, env=faking) as server, steady_load(server.address) as crowd:
+    with serve(workers=2, env=faking) as server, steady_load(server.address) as crowd:
         serve_for_a_while(server)
         pids = pids_of(server)
         for jump in ("+1h", "-1h", "+30d"):
             clock.write_text(jump)
-            outlast_the_heartbeat_timeout(server.address)
+            be_served_for_a_while(server.address)
             eventually(lambda: "serving" in server.status()["state"])
 
         assert pids_of(server) == pids

@@ -93,7 +93,7 @@ def test_a_handler_that_ends_its_process_is_one_lost_worker(serve: Serve, order:
 
 
 def test_a_stopped_worker_is_replaced_and_its_siblings_notice_nothing(serve: Serve) -> None:
-    with serve(workers=2, heartbeat_timeout=2, kill_timeout=1) as server:
+    with serve(workers=2, heartbeat_timeout=4, kill_timeout=1) as server:
         with LineClient(server.address) as client:
             mine = client.ask("slot")
             victim = next(worker for worker in server.workers() if str(worker["slot"]) != mine)
