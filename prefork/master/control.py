@@ -163,6 +163,7 @@ class ControlServer:
         self._clients: list[Client] = []
         self._rests_until = math.inf  # while no descriptor is free
         self._short = False  # said, and no client has been accepted since
+        self._crowded = False  # the same, for want of a place
         self._refused: set[int] = set()  # users that the log has named
         if self._passed is None:
             sources.add(self)
@@ -202,9 +203,12 @@ class ControlServer:
             self._refuse(connection, uid)
             return ()
         if not self._has_room():
-            log.warning("control client refused: %d are connected and follow", len(self._clients))
             connection.close()
+            if not self._crowded:
+                log.warning("control clients refused: %d are connected and follow", len(self._clients))
+            self._crowded = True
             return ()
+        self._crowded = False
         client = Client(connection, uid, self)
         self._clients.append(client)
         self._sources.add(client)

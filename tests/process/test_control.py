@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -521,6 +522,23 @@ def test_a_follower_hears_each_decision_and_delays_nobody(serve: Serve) -> None:
     heard = [json.loads(line)["log"] for line in lines]
     assert len([line for line in heard if line.startswith("reload complete: ")]) == 2
     assert heard[-1].startswith("exiting with status 0: ")
+
+
+def test_clients_beyond_the_last_place_are_refused_and_reported_once(serve: Serve) -> None:
+    with serve(workers=1) as server, ExitStack() as clients:
+        followers = [clients.enter_context(connect_to(server)) for _ in range(32)]
+        for follower in followers:
+            follower.sendall(b'{"command": "follow"}\n')
+        server.signal(signal.SIGHUP)
+        for follower in followers:
+            assert follower.recv(1) == b"{"
+        server.wait_for_log("reload complete")
+        assert control(server, "scale", "2").returncode == 1
+        assert control(server, "scale", "2").returncode == 1
+        followers[0].close()
+        eventually(lambda: control(server, "scale", "2").returncode == 0)
+
+        assert server.log.count("control clients refused: 32 are connected and follow") == 1
 
 
 def test_a_client_that_leaves_in_the_middle_of_its_reload_does_not_stop_it(serve: Serve, project: Path) -> None:
