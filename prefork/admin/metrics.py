@@ -303,6 +303,13 @@ FAMILIES = (
         _one(lambda view: view.status["backoff"]),
     ),
     Family(
+        "prefork_master_longest_turn_seconds",
+        "gauge",
+        "The longest time since the start for which the master heard nobody, the wait for a processor not counted.",
+        (),
+        _one(lambda view: view.status["longest_turn"]),
+    ),
+    Family(
         "prefork_worker_resident_bytes",
         "gauge",
         "Memory of a worker, what it shares with others included (RSS).",

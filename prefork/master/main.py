@@ -31,6 +31,7 @@ from prefork.master.helper import Helper
 from prefork.master.load import LoadReader
 from prefork.master.perform import Performer
 from prefork.master.sources import SignalSource, Source, Sources
+from prefork.master.turns import Turns
 from prefork.master.upgrade import Predecessor, Successor
 from prefork.master.watcher import Watcher
 from prefork.master.workers import Processes
@@ -115,6 +116,7 @@ class Master(BaseServer):
         self._pidfile: Pidfile | None = None
         self._successor = Successor(self._sources, self._processes, self._note_taken_over)
         self._decisions = status.Decisions()
+        self._turns = Turns()
         self._helpers: list[Helper] = []
         self._admin: Admin | None = None  # one of the helpers
         try:
@@ -174,12 +176,14 @@ class Master(BaseServer):
         return self._sources.fileno()
 
     def _select_timeout(self, poll_interval: float | None) -> float | None:
+        self._turns.end()
         deadlines = (self._desk.deadline(), self._processes.stacks.deadline(), self._announcer.deadline())
         deadline = min(self._supervisor.deadline(), *deadlines, *(one.deadline() for one in self._helpers))
         return None if deadline == math.inf else max(0.0, deadline - time.monotonic())
 
     def get_request(self) -> tuple[Source, None]:
         """Return a source that has something to say."""
+        self._turns.begin()
         source = self._sources.next_ready()
         if source is None:
             raise BlockingIOError  # it was removed since: no request after all
@@ -199,6 +203,7 @@ class Master(BaseServer):
 
     def service_actions(self) -> None:
         """Reap every dead child, then let the supervisor look at the time if it asked to."""
+        self._turns.begin()
         self._tell_supervisor(self._processes.reap())
         now = time.monotonic()
         self._processes.stacks.take_late(now)
@@ -240,6 +245,7 @@ class Master(BaseServer):
         self._generations.close()
         self._announcer.close()
         self._sources.close()
+        self._turns.close()
         if self._pidfile is not None:
             self._pidfile.close()
 
@@ -338,6 +344,7 @@ class Master(BaseServer):
 
     def _describe(self) -> dict[str, object]:
         return {
+            "longest_turn": self._turns.longest,
             **status.describe(
                 self._supervisor,
                 self._processes,

@@ -69,6 +69,7 @@ def status(**fields: Any) -> dict[str, Any]:
         "replaced": {"max_requests": 3, "order": 0},
         "totals": {"reloads": 3, "reloads_failed": 1, "suspects": 2},
         "backoff": 0.0,
+        "longest_turn": 0.004,
         "certificates": [
             {"file": "/etc/rsa.pem", "names": ["a.example", "b.example"], "not_after": 1800000000},
             {"file": "/etc/ec.pem", "names": ["a.example", "b.example"], "not_after": 1900000000},

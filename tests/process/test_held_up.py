@@ -1,0 +1,109 @@
+"""Nobody who asks, scrapes or reads the log holds the master up, however slow or hostile they are."""
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from prefork.testing import Server
+from tests.process.conftest import Serve
+from tests.process.test_control import control
+from tests.support.admin import address_of, fetch
+from tests.support.clients import eventually, steady_load
+
+LIMIT = 0.05
+ANYWHERE = "tcp://127.0.0.1:0"
+
+
+def control_client(server: Server, stack: ExitStack) -> socket.socket:
+    client = stack.enter_context(socket.socket(socket.AF_UNIX))
+    client.connect(f"\0prefork/{os.getuid()}/{server.pid}")
+    client.settimeout(30)
+    return client
+
+
+def ask_half(server: Server, stack: ExitStack) -> None:
+    """Send half a line of JSON, from as many clients as may be connected."""
+    for _ in range(32):
+        control_client(server, stack).sendall(b'{"command": "sta')
+
+
+def ask_without_end(server: Server, stack: ExitStack) -> None:
+    """Send a gigabyte in one line, as far as it is taken."""
+    for _ in range(10):
+        client = control_client(server, stack)
+        with pytest.raises(ConnectionError):
+            for _ in range(1000):
+                client.sendall(b"x" * 1_000_000)
+
+
+def say_nothing(server: Server, stack: ExitStack) -> None:
+    for _ in range(1000):
+        control_client(server, stack)
+
+
+def ask_all_at_once(server: Server, stack: ExitStack) -> None:
+    """Ask for the status with as many clients as may be connected, and do not read it."""
+    for _ in range(3):
+        clients = [control_client(server, stack) for _ in range(32)]
+        for client in clients:
+            client.sendall(b'{"command": "status"}\n')
+        for client in clients:
+            client.close()
+
+
+def scrape_slowly(server: Server, stack: ExitStack) -> None:
+    """Read the metrics byte by byte, more clients than the helper has threads."""
+    clients = []
+    for _ in range(40):
+        client = stack.enter_context(socket.socket())
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        client.settimeout(30)
+        client.connect(address_of(server))
+        client.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        clients.append(client)
+    for _ in range(3):
+        told = fetch_uptime(server)
+        for client in clients:
+            assert client.recv(1)
+        eventually(lambda told=told: fetch_uptime(server) > told + 1)  # type: ignore[misc]  # a byte a second
+
+
+def fetch_uptime(server: Server) -> float:
+    text = fetch(address_of(server), "/metrics")[1]
+    return float(text.partition("\nprefork_uptime_seconds ")[2].partition("\n")[0])
+
+
+@pytest.mark.parametrize("hostile", [ask_half, ask_without_end, say_nothing, ask_all_at_once, scrape_slowly])
+def test_who_asks_does_not_hold_the_master_up(serve: Serve, hostile: object) -> None:
+    assert callable(hostile)
+    with serve(workers=4, admin=ANYWHERE) as server, steady_load(server.address) as crowd, ExitStack() as stack:
+        hostile(server, stack)
+        crowd.wait_for_more()
+
+        assert server.status()["longest_turn"] < LIMIT
+        assert crowd.failures == []
+
+
+@contextmanager
+def unread_pipe(path: Path) -> Iterator[None]:
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)
+    yield
+    os.close(reader)
+
+
+def test_who_does_not_read_the_log_does_not_hold_the_master_up(serve: Serve, project: Path) -> None:
+    with (
+        unread_pipe(project / "log"),
+        serve(workers=2, log_file=str(project / "log"), canary_time=0, wait_until_ready=False) as server,
+    ):
+        eventually(lambda: control(server, "health").returncode == 0)
+        for _ in range(10):
+            assert control(server, "reload").returncode == 0
+        assert server.status()["longest_turn"] < LIMIT
