@@ -1,6 +1,7 @@
 """What every test with real processes has: an application to change, and the check that nothing is left."""
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -23,7 +24,9 @@ def _adopt_orphans() -> None:
 @pytest.fixture(autouse=True)
 def _nothing_is_left() -> Iterator[None]:
     yield
-    left = _children()
+    deadline = time.monotonic() + 5
+    while (left := _children()) and time.monotonic() < deadline:  # what its parent took along may be ending
+        os.sched_yield()
     for pid in left:
         os.kill(pid, 9)
         os.waitpid(pid, 0)
