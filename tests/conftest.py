@@ -4,8 +4,13 @@ import signal
 from collections.abc import Generator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support import tools
+
+# A slow machine is no finding.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 # A background job of a shell is born ignoring SIGINT, and what it starts inherits that; commands under test must not.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -28,6 +28,9 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+pytestmark = pytest.mark.timeout(300)  # the first one runs the suite twice
+
+
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
     return {name: run(name, tmp_path_factory.mktemp("suite")) for name in ("socketserver", "prefork.socketserver")}

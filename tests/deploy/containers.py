@@ -15,7 +15,11 @@ from tests.support.container import make_image
 _CACHE = Path("/var/cache/prefork-tests")
 _STORE = ["--root", str(_CACHE / "containers"), "--runroot", "/run/prefork-tests", "--storage-driver", "overlay"]
 _BASE = "localhost/prefork-tests-python"
-_ADD_PYTHON = "apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv"
+_ADD_PYTHON = (
+    "apt-get -o Acquire::Retries=5 update -qq && "
+    "apt-get -o Acquire::Retries=5 install -y -qq --no-install-recommends python3-venv"
+)
+_LONG = 600  # seconds: it downloads, and writes a whole system
 # Whom pip trusts and whom it asks, as on this machine.
 _FOR_PIP = [Path("/etc/ssl/certs"), Path("/etc/pip.conf")]
 # Where version 1 and 2 of cgroups are mixed, crun wants to be shown only the second, and it need not limit anything.
@@ -33,7 +37,7 @@ def build(context: Path, name: str) -> None:
     _make_base()
     shared = [f"--volume={path}:{path}:ro" for path in _FOR_PIP if path.exists()]
     command = ["buildah", *_STORE, "bud", "--isolation=chroot", "--network=host", "--format=docker", *shared]
-    tools.run([*command, f"--build-arg=BASE={_BASE}", f"--tag={name}", str(context)], seconds=110)
+    tools.run([*command, f"--build-arg=BASE={_BASE}", f"--tag={name}", str(context)], seconds=_LONG)
 
 
 def remove(name: str) -> None:
@@ -47,7 +51,7 @@ def _make_base() -> None:
         if found.returncode == 0:
             return
         (container,) = tools.run(["buildah", *_STORE, "from", "scratch"]).stdout.decode().split()
-        tools.run(["buildah", *_STORE, "add", container, str(make_image()), "/"])
+        tools.run(["buildah", *_STORE, "add", container, str(make_image()), "/"], seconds=_LONG)
         tools.run(
             [
                 "buildah",
@@ -61,9 +65,9 @@ def _make_base() -> None:
                 "-c",
                 _ADD_PYTHON,
             ],
-            seconds=110,
+            seconds=_LONG,
         )
-        tools.run(["buildah", *_STORE, "commit", "--rm", container, _BASE])
+        tools.run(["buildah", *_STORE, "commit", "--rm", container, _BASE], seconds=_LONG)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """The image of deploy/container, built and run by the real tools, with the life that Kubernetes gives to a pod."""
 
 import json
-import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -20,6 +20,8 @@ from tests.support.clients import TIME_LIMIT, LineClient, eventually, steady_loa
 from tests.support.container import ROOT
 
 DOCKERFILE = DEPLOY / "container/Dockerfile"
+pytestmark = pytest.mark.timeout(1800)  # the first one makes the images
+
 SERVICE, ADMIN = ("10.0.0.1", 9999), ("10.0.0.1", 9998)
 
 
@@ -35,12 +37,12 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     tools.require_root()
     tools.require("buildah", "podman", "crun", "debootstrap")
     context = tmp_path_factory.mktemp("context")
-    tools.run([sys.executable, "-m", "build", "--wheel", "--outdir", str(context), str(ROOT)])
+    tools.run([sys.executable, "-m", "build", "--wheel", "--outdir", str(context), str(ROOT)], seconds=300)
     (wheel,) = context.glob("*.whl")
     (context / "requirements.txt").write_text(f"./{wheel.name}\n")
     (context / "Dockerfile").write_text(DOCKERFILE.read_text())
     write_application(context)
-    name = f"localhost/prefork-tests-shop-{os.getpid()}"
+    name = f"localhost/prefork-tests-shop-{secrets.token_hex(4)}"
     containers.build(context, name)
     yield name
     containers.remove(name)
@@ -50,7 +52,7 @@ class Pod:
     """The container of a pod, started as the kubelet does."""
 
     def __init__(self, image: str, settings: Path, log: Path) -> None:
-        self.name = f"prefork-tests-{os.getpid()}"
+        self.name = f"prefork-tests-{secrets.token_hex(4)}"
         self._log = log
         wanted = container()["securityContext"]
         security = [
@@ -104,7 +106,7 @@ def pod(image: str, site: None, tmp_path: Path) -> Iterator[Pod]:
         path.chmod(0o755)
     pod = Pod(image, settings, tmp_path / "pod.log")
     try:
-        eventually(lambda: pod.answers("startupProbe") and pod.answers("readinessProbe"))
+        eventually(lambda: pod.answers("startupProbe") and pod.answers("readinessProbe"), seconds=120)
         yield pod
     finally:
         pod.close()
@@ -132,7 +134,7 @@ def test_no_client_is_failed_when_it_leaves_as_kubernetes_tells_it_to(pod: Pod) 
         eventually(lambda: not pod.answers("readinessProbe"))
         alive = pod.answers("livenessProbe")
         pod.process.send_signal(signal.SIGTERM)
-        crowd.wait_for_more(1000)
+        crowd.wait_for_more(50)
         crowd.wait_until_refused()
         answer = kept.ask("version")
         kept.close()

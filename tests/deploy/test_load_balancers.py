@@ -51,7 +51,7 @@ def hosts(site: None, serve: Serve) -> Iterator[list[Server]]:
             agent=f"tcp://{host}:9997",
             proxy_protocol="on",
             trusted_proxies="10.0.0.1",
-            drain_delay=5,
+            drain_delay=15,
         )
 
     with start("10.0.0.11") as one, start("10.0.0.12") as two:

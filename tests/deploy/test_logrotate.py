@@ -8,7 +8,7 @@ import pytest
 from tests.deploy.files import DEPLOY
 from tests.process.conftest import Serve
 from tests.support import tools
-from tests.support.clients import ask_once, eventually
+from tests.support.clients import ask_once
 
 FILE = DEPLOY / "logrotate/prefork-shop"
 
@@ -42,9 +42,11 @@ def test_a_rotation_loses_no_line_and_the_server_writes_on(serve: Serve, project
 
     access = logs / "access.log"
     with serve(name=project.name, access_log=str(access)) as server:
+        asked = 1
         for turn in range(1, 4):
-            ask_once(server.address, "version")
-            eventually(lambda: access.stat().st_size > 0)
+            while not access.stat().st_size:  # a worker may still write to the file that was rotated
+                ask_once(server.address, "version")
+                asked += 1
             tools.run(["logrotate", "--force", "--state", str(project / "state"), str(copy)])
             server.wait_for_log(f"log reopened: {access}", count=turn)
         ask_once(server.address, "version")
@@ -57,4 +59,4 @@ def test_a_rotation_loses_no_line_and_the_server_writes_on(serve: Serve, project
         "access.log.3.gz",
     ]
     lines = tools.run(["zcat", "-f", *(str(path) for path in logs.iterdir())]).stdout.decode().splitlines()
-    assert sum("connection served" in line for line in lines) == 4
+    assert sum("connection served" in line for line in lines) == asked

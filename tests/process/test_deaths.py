@@ -38,9 +38,16 @@ def children_of(pid: int) -> list[int]:
 
 
 def mold_of(server: Server) -> int:
-    """The child of the master that is no worker."""
-    (mold,) = set(children_of(server.pid)) - set(pids_of(server))
-    return mold
+    """The child of the master that is no worker, once there is only one: others may be leaving."""
+    found: list[int] = []
+
+    def is_alone() -> bool:
+        workers = {worker["pid"] for worker in server.status()["workers"]}
+        found[:] = set(children_of(server.pid)) - workers
+        return len(found) == 1
+
+    eventually(is_alone)
+    return found[0]
 
 
 def serve_for_a_while(server: Server, seconds: float = 1.1) -> None:

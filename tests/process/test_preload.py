@@ -116,7 +116,7 @@ def test_never_with_broken_code_serves_on_with_the_others_until_it_is_repaired(s
             server.wait_for_log("short of workers")
             crowd.forget()
             crowd.wait_for_more()
-            assert "ValueError: the cause" in server.log
+            server.wait_for_log("ValueError: the cause")
             assert pids_of(server) == [survivor]
             write_application(project, version="2")
             server.wait_for_log("enough workers")

@@ -44,10 +44,9 @@ def test_a_worker_that_holds_too_much_memory_is_replaced(serve: Serve) -> None:
 def test_a_worker_that_is_old_is_replaced_before_it_leaves(serve: Serve) -> None:
     with serve(workers=1, max_age="2s") as server, LineClient(server.address) as client:
         old = int(client.ask("pid"))
-        server.wait_for_log("recycled: served for 2 s (max_age)")
-        (new,) = pids(server)
+        server.wait_for_log("recycled: served for ")
 
-        assert new != old
+        assert old not in pids(server)
         assert client.ask("pid") == str(old)  # what is open goes on
 
 

@@ -89,9 +89,9 @@ def ask_once(address: Address, line: str) -> str:
         return client.ask(line)
 
 
-def eventually(reached: Callable[[], bool]) -> None:
+def eventually(reached: Callable[[], bool], seconds: float = TIME_LIMIT) -> None:
     """Ask until it is so: for what the server says to somebody who asks, and to nobody else. Asking is the waiting."""
-    deadline = time.monotonic() + TIME_LIMIT
+    deadline = time.monotonic() + seconds
     while not reached():
         assert time.monotonic() < deadline, "it never came to that"
 

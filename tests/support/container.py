@@ -35,7 +35,7 @@ class Container:
         with open(console, "wb") as output:
             self._nspawn = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
         self._leader = 0
-        eventually(self._booted)
+        eventually(self._booted, seconds=90)
 
     def _booted(self) -> bool:
         pid = self._nspawn.pid

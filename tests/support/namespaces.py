@@ -3,6 +3,7 @@
 import ctypes
 import itertools
 import os
+import secrets
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,7 +19,7 @@ def namespaces(*names: str) -> Iterator[dict[str, str]]:
     """Make a namespace for each name; yield what each is called on this system. Afterwards they are gone."""
     tools.require_root()
     tools.require("ip")
-    number = f"{os.getpid()}-{next(_numbers)}"
+    number = f"{secrets.token_hex(3)}-{next(_numbers)}"
     made = {name: f"prefork-{name}-{number}" for name in names}
     with ExitStack() as stack:
         for namespace in made.values():

@@ -146,7 +146,7 @@ def test_a_master_that_has_stopped_is_restarted_by_the_watchdog(service: Service
 
     eventually(lambda: service.show("MainPID") not in (before, "0") and service.show("ActiveState") == "active")
     assert ask_once(ADDRESS, "version") == "1"
-    assert "Watchdog timeout" in service.container.journal()
+    eventually(lambda: "Watchdog timeout" in service.container.journal())
 
 
 def test_a_connection_to_a_socket_unit_starts_the_service_which_has_other_listeners_too(service: Service) -> None:

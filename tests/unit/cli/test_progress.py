@@ -15,6 +15,7 @@ class Terminal(io.StringIO):
 
 def test_on_a_terminal_one_line_changes_and_is_gone_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr("prefork.cli.progress.time.monotonic", lambda: 100.0)
     terminal = Terminal()
     with Progress("reloading", terminal) as progress:
         progress.hear("starting worker: for good\x1b[2J", {"wanted": 4, "serving": 3, "starting": 1})

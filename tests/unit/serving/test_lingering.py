@@ -1,5 +1,6 @@
 """What becomes of a reply when its reader had sent more than was read."""
 
+import os
 import socket
 import socketserver
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 
 from prefork.serving import lingering
 from prefork.serving.threadpool import ThreadPoolTCPServer, ThreadPoolUnixStreamServer
-from tests.unit.serving.conftest import LOOPBACK, Bench
+from tests.unit.serving.conftest import LOOPBACK, PATIENCE, Bench
 
 
 class Hasty(socketserver.BaseRequestHandler):
@@ -20,8 +21,9 @@ class Hasty(socketserver.BaseRequestHandler):
 
 
 @pytest.mark.parametrize("kind", [ThreadPoolTCPServer, ThreadPoolUnixStreamServer])
-def test_unread_input_does_not_destroy_the_reply(bench: Bench, kind: Any) -> None:
-    server = kind(LOOPBACK if kind is ThreadPoolTCPServer else "\0prefork-test-lingering", Hasty)
+def test_unread_input_does_not_destroy_the_reply(bench: Bench, kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lingering, "_LONGEST", PATIENCE)
+    server = kind(LOOPBACK if kind is ThreadPoolTCPServer else f"\0prefork-test-lingering-{os.getpid()}", Hasty)
     server.socket.setblocking(False)
     bench.pool(server)
     client = bench.connect()

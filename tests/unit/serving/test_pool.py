@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 
 from prefork.serving import accepting
+from prefork.serving.pool import Pool
 from prefork.serving.poolthread import PoolThread
 from tests.unit.serving.conftest import PATIENCE, Bench, Echo, make_server
 
 
-def pool_threads() -> list[PoolThread]:
-    return [thread for thread in threading.enumerate() if isinstance(thread, PoolThread)]
+def threads_of(pool: Pool) -> list[PoolThread]:
+    return [thread for thread in threading.enumerate() if isinstance(thread, PoolThread) and thread.pool is pool]
 
 
 def queue(bench: Bench, count: int) -> list[socket.socket]:
@@ -44,13 +45,13 @@ def test_connections_are_carried_at_the_same_time(bench: Bench) -> None:
 
 
 def test_a_thread_is_started_only_when_no_other_is_free(bench: Bench) -> None:
-    bench.pool(make_server(), threads=40)
+    pool = bench.pool(make_server(), threads=40)
     for _ in range(40):
         with bench.hold() as client:
             client.shutdown(socket.SHUT_WR)
             assert client.recv(1) == b""
     # Some connections may still be ending when the next is accepted, but never all of them.
-    assert len(pool_threads()) < 40
+    assert len(threads_of(pool)) < 40
 
 
 def test_nothing_is_accepted_without_a_free_thread(bench: Bench) -> None:
@@ -95,13 +96,13 @@ def test_threads_leave_after_a_drain(bench: Bench) -> None:
     pool = bench.pool(make_server())
     bench.hold().close()
     bench.hold().close()
-    threads = pool_threads()
+    threads = threads_of(pool)
 
     pool.drain()
 
     for thread in threads:
         thread.join(PATIENCE)
-    assert pool_threads() == []
+    assert threads_of(pool) == []
 
 
 def test_a_drain_may_serve_what_is_queued_first(bench: Bench) -> None:
@@ -429,7 +430,7 @@ def test_what_somebody_else_takes_is_left(bench: Bench, monkeypatch: pytest.Monk
 def test_threads_without_work_leave(bench: Bench) -> None:
     pool = bench.pool(make_server(), idle_time=0.01)
     held = [bench.hold() for _ in range(3)]
-    threads = pool_threads()
+    threads = threads_of(pool)
     assert len(threads) == 4
 
     for client in held:
@@ -438,14 +439,14 @@ def test_threads_without_work_leave(bench: Bench) -> None:
         if thread is not pool._leader:
             thread.join(PATIENCE)
 
-    assert len(pool_threads()) == 1
+    assert len(threads_of(pool)) == 1
     assert [bench.hold() for _ in range(3)]
 
 
 def test_rows_and_names_are_not_shared_by_living_threads(bench: Bench) -> None:
-    bench.pool(make_server())
+    pool = bench.pool(make_server())
     assert [bench.hold() for _ in range(3)]
-    threads = pool_threads()
+    threads = threads_of(pool)
 
     assert sorted(thread.row for thread in threads) == [0, 1, 2, 3]
     assert len({thread.name for thread in threads}) == 4
@@ -456,7 +457,7 @@ def test_the_row_of_a_thread_that_has_left_is_used_again(bench: Bench) -> None:
     pool = bench.pool(make_server(), threads=2, idle_time=0.01)
     for _ in range(3):
         held = bench.hold()
-        threads = pool_threads()
+        threads = threads_of(pool)
         held.close()
         for thread in threads:
             if thread is not pool._leader:
@@ -514,10 +515,10 @@ def test_a_leader_that_is_killed_is_replaced(bench: Bench, monkeypatch: pytest.M
 def test_an_idle_pool_does_not_wake_up(bench: Bench) -> None:
     pool = bench.pool(make_server(), idle_time=0.01)
     bench.hold().close()
-    for thread in pool_threads():
+    for thread in threads_of(pool):
         if thread is not pool._leader:
             thread.join(PATIENCE)
-    [leader] = pool_threads()
+    [leader] = threads_of(pool)
 
     assert system_call_of(leader).split()[3] == "0xffffffff"  # poll(2): no time-out
 

@@ -115,10 +115,11 @@ def test_a_byte_now_and_then_does_not_move_the_deadline(pair: Any) -> None:
                 return
             proxy.sendall(bytes([byte]))
 
+    deadline = time.monotonic() + 0.5
     sending = meanwhile(trickle)
 
     with pytest.raises(TimeoutError):
-        receive_header(ours, time.monotonic() + 0.5)
+        receive_header(ours, deadline)
     over.set()
     sending.join()
 

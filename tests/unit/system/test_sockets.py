@@ -15,8 +15,13 @@ from prefork.system.sockets import Listener, describe_socket, open_listeners
 from tests.support.capabilities import NET_ADMIN, without_capability
 
 
+def of_this_process(text: str) -> str:
+    """Name an abstract address that no other process has; the parameters of a test are the same in all of them."""
+    return text.replace("PID", str(os.getpid()))
+
+
 def open_one(text: str) -> Listener:
-    return open_listeners(parse_bind(text), 64, ())[0]
+    return open_listeners(parse_bind(of_this_process(text)), 64, ())[0]
 
 
 @pytest.fixture
@@ -35,8 +40,8 @@ def connect(listener: Listener, timeout: float = 5.0) -> socket.socket:
     return client
 
 
-STREAMS = ["tcp://127.0.0.1:0", "tcp://[::1]:0", "unix:@prefork-test-stream"]
-DATAGRAMS = ["udp://127.0.0.1:0", "udp://[::1]:0", "unixgram:@prefork-test-datagram"]
+STREAMS = ["tcp://127.0.0.1:0", "tcp://[::1]:0", "unix:@prefork-test-PID-stream"]
+DATAGRAMS = ["udp://127.0.0.1:0", "udp://[::1]:0", "unixgram:@prefork-test-PID-datagram"]
 
 
 @pytest.mark.parametrize("text", STREAMS + DATAGRAMS)
@@ -44,7 +49,7 @@ def test_a_listener_is_non_blocking_and_says_where_it_is(text: str) -> None:
     listener = open_one(text)
 
     assert not os.get_blocking(listener.socket.fileno())
-    assert describe_socket(listener.socket).startswith(text.removesuffix("0"))
+    assert describe_socket(listener.socket).startswith(of_this_process(text).removesuffix("0"))
     listener.close()
 
 
@@ -275,7 +280,7 @@ def test_a_tcp_listener_tells_how_many_wait(text: str) -> None:
     listener.close()
 
 
-@pytest.mark.parametrize("text", ["unix:@prefork-test-stream", *DATAGRAMS])
+@pytest.mark.parametrize("text", ["unix:@prefork-test-PID-stream", *DATAGRAMS])
 def test_nobody_knows_how_many_wait_elsewhere(text: str) -> None:
     listener = open_one(text)
 

@@ -18,7 +18,7 @@ from prefork.address import parse_bind
 from prefork.config.settings import Settings
 from prefork.serving import base
 from prefork.system.sockets import Listener
-from prefork.worker import guards
+from prefork.worker import guards, services
 from prefork.worker.application import Application, WorkerInfo, load
 from prefork.worker.gate import Gate, gates
 from prefork.worker.services import Service
@@ -220,6 +220,7 @@ def undo_what_a_worker_changes_for_good(monkeypatch: pytest.MonkeyPatch, tmp_pat
         (base, "_ServerSelector"),
     ):
         monkeypatch.setattr(owner, name, vars(owner)[name])
+    monkeypatch.setattr(services, "_LAST_WAIT", PATIENCE)
     prepared, prepare = [], Gate.prepare
 
     def note_prepared(gate: Gate) -> None:

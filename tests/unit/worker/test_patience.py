@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from prefork.ipc.scoreboard import Scoreboard, WorkerRows
+from prefork.system.stacks import own_stack
 from prefork.worker.patience import Patience
 
 
@@ -22,7 +23,14 @@ class Story:
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
         assert self._opened.wait(30)
+        while not self._waits():
+            pass
         self.since = self.rows.requests()[0].since
+
+    def _waits(self) -> bool:
+        """Say whether the thread stands where it will stand until it is told to go on."""
+        assert self._thread.ident is not None
+        return "in wait" in own_stack(self._thread.ident).partition("\n")[0]
 
     def _serve(self) -> None:
         self.rows.opened(1, 0, ("10.0.0.1", 5))

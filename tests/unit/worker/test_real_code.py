@@ -187,7 +187,7 @@ client = workshop.connect()
 client.sendall(b"x")
 print(client.recv(1), running.open_connections >= 1)
 running.drain()
-print(running.wait_until_stopped(), running.open_connections)
+print(running.wait_until(lambda: not running.accepting and running.open_connections == 1), running.open_connections)
 client.sendall(b"y")
 print(client.recv(1))
 client.shutdown(socket.SHUT_WR)  # the child has a copy of this end, too

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from prefork.worker import services
-from prefork.worker.gate import Gate
+from prefork.worker.gate import Gate, State, gates
 from prefork.worker.services import ServerEnded
 from tests.unit.worker.conftest import PATIENCE, Workshop
 
@@ -146,6 +146,7 @@ def test_who_leaves_does_not_keep_the_port(workshop: Workshop, name: str) -> Non
         assert held.recv(1) == b"x"
         running.drain()
         assert running.wait_until_stopped()
+        assert running.wait_until(lambda: all(gate.state is State.LEFT for gate in gates.values()))
         listener.socket.close()
         for loop in loops():
             loop.join(PATIENCE)  # its wait holds the listener until it wakes up
@@ -210,7 +211,8 @@ def test_datagrams_count_while_they_are_handled(workshop: Workshop, name: str) -
     application().go_on.set()
     assert client.recv(1) == b"X"
     assert running.wait_until_empty()
-    assert running.notes.count("opened") == running.notes.count("closed") == 1
+    assert running.notes.wait_until_quiet()
+    assert running.notes.count("opened") == 1
 
 
 @DATAGRAMS
