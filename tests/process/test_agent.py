@@ -14,7 +14,7 @@ import pytest
 from prefork.testing import Server
 from tests.process.conftest import Serve
 from tests.support.admin import address_of, exchange
-from tests.support.clients import LineClient, eventually
+from tests.support.clients import LineClient, accepts, eventually
 
 ANYWHERE = "tcp://127.0.0.1:0"
 CONFIGURATION = """
@@ -40,7 +40,7 @@ def haproxy(directory: Path, server: Server) -> Iterator[Path]:
     configuration.write_text(CONFIGURATION.format(directory=directory, server=where, host=host, port=port))
     process = subprocess.Popen(["haproxy", "-db", "-f", str(configuration)], stderr=subprocess.PIPE)
     try:
-        eventually((directory / "stats").exists)
+        eventually(lambda: accepts(directory / "stats"))
         yield directory / "stats"
     finally:
         process.kill()

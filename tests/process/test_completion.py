@@ -51,9 +51,13 @@ SHELLS = [
 ]
 
 
+# Of this process alone: others may run the same tests beside it.
+NAMES = [f"completed-{os.getpid()}-{name}" for name in ("one", "two")]
+
+
 @pytest.fixture
 def servers(serve: Serve) -> Iterator[list[Server]]:
-    with serve(name="completed-one", workers=1) as one, serve(name="completed-two", workers=3) as two:
+    with serve(name=NAMES[0], workers=1) as one, serve(name=NAMES[1], workers=3) as two:
         yield [one, two]
 
 
@@ -65,7 +69,7 @@ def test_a_shell_completes_commands_options_and_running_servers(
 
     assert complete(["recy"], environment) == ["recycle"]
     assert complete(["stop", "--qu"], environment) == ["--quick"]
-    assert complete(["status", "--name", "completed-"], environment) == ["completed-one", "completed-two"]
+    assert complete(["status", "--name", NAMES[0].removesuffix("one")], environment) == NAMES
     assert set(complete(["status", "--pid", ""], environment)) >= {str(one.pid), str(two.pid)}
     assert complete(["recycle", "--pid", str(two.pid), ""], environment) == ["0", "1", "2"]
     assert complete(["dump", "--pid", str(two.pid), ""], environment) == ["0", "1", "2"]
@@ -92,7 +96,7 @@ def test_zsh_completes_at_its_prompt(servers: list[Server], environment: dict[st
     os.close(slave)
     try:
         read_until(master, "READY")
-        for typed, expected in (("prefork undr\t", "undrain"), (" --name completed-o\t", "completed-one")):
+        for typed, expected in (("prefork undr\t", "undrain"), (f" --name {NAMES[0][:-2]}\t", NAMES[0])):
             os.write(master, typed.encode())
             read_until(master, expected)
     finally:

@@ -52,8 +52,15 @@ def mold_of(server: Server) -> int:
 
 def serve_for_a_while(server: Server, seconds: float = 1.1) -> None:
     """Return when every worker has served long enough not to be suspected of dying at boot."""
-    for client in [LineClient(server.address) for _ in range(1)]:
-        while any(worker["age"] < seconds + 0.2 for worker in server.workers()):
+    known: dict[int, float] = {}  # the age at which each was seen to serve
+
+    def have_served() -> bool:
+        workers = server.workers()
+        since = [worker["age"] - known.setdefault(worker["pid"], worker["age"]) for worker in workers]
+        return min(since, default=0.0) >= seconds
+
+    with LineClient(server.address) as client:
+        while not have_served():
             client.ask("spin 0.05")
         client.close()
 
@@ -119,7 +126,7 @@ def test_a_killed_master_takes_its_workers_along_and_frees_the_port(serve: Serve
         started = time.monotonic()
         wait_for_end(children)
 
-        assert time.monotonic() - started < 5  # the promise is 1 s; a busy machine may take longer
+        assert time.monotonic() - started < 15  # the promise is 1 s; a busy machine may take longer
         with socket.create_server((str(address[0]), int(address[1]))):
             pass
 
@@ -171,7 +178,7 @@ def test_a_dead_mold_and_broken_code_leave_the_workers_serving(serve: Serve, pro
 
 
 def test_a_worker_that_dies_at_once_for_ever_is_started_ever_more_slowly(serve: Serve, project: Path) -> None:
-    dying = "\n\ndef on_worker_start(server):\n    import threading\n    threading.Timer(0.05, os._exit, [7]).start()\n"
+    dying = "\n\ndef on_worker_start(server):\n    import threading\n    threading.Timer(0.5, os._exit, [7]).start()\n"
     write_application(project, extra=dying + "\nHandler.on_worker_start = staticmethod(on_worker_start)\n")
     with serve(workers=1, wait_until_ready=False) as server:
         server.wait_for_log("starting worker", count=5)
@@ -187,6 +194,7 @@ def seconds_between(first: str, last: str) -> float:
     return (datetime.fromisoformat(last) - datetime.fromisoformat(first)).total_seconds()
 
 
+@pytest.mark.timeout(600)
 def test_many_deaths_leave_the_master_as_it_was(serve: Serve) -> None:
     """A thousand workers die; what one death would leave behind would be seen a thousand times."""
     workers, rounds = 100, 10

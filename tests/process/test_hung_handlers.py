@@ -26,9 +26,10 @@ FLEET = {"workers": 4, "threads": 8, "handler_timeout": 2, "heartbeat_timeout": 
 
 def open_healthy(server: Server, count: int) -> list[LineClient]:
     """Open connections whose handlers say that they may take longer."""
-    clients = [LineClient(server.address) for _ in range(count)]
-    for client in clients:
-        client.ask("eval self.server.extend_deadline(600)")
+    address, clients = server.address, []
+    for _ in range(count):
+        clients.append(LineClient(address))
+        clients[-1].ask("eval self.server.extend_deadline(600)")
     return clients
 
 
@@ -150,10 +151,11 @@ def test_a_handler_that_holds_the_interpreter_is_named_and_its_worker_killed(
     serve: Serve, order: str, frame: str
 ) -> None:
     with serve(**FLEET) as server:
+        healthy = open_healthy(server, 31)
+        slots = [client.ask("slot") for client in healthy]
         guilty = open_guilty(server)
         slot = guilty.ask("slot")
-        healthy = open_healthy(server, 31)
-        others = [client for client in healthy if client.ask("slot") != slot]
+        others = [client for client, its_slot in zip(healthy, slots, strict=True) if its_slot != slot]
         guilty.send(order)
         with in_conversation(others) as failures:
             named = server.wait_for_log("stacks of worker")
@@ -199,20 +201,22 @@ def test_a_canary_whose_handler_does_not_end_fails_the_reload(serve: Serve, proj
     with serve(workers=1, handler_timeout=1, canary_time=30, drain_timeout=1) as server:
         server.signal(signal.SIGHUP)
         server.wait_for_log("starting worker", count=2)
-        clients = []
+        guilty = []
 
         def canary_serves() -> bool:
             client = LineClient(server.address)
-            clients.append(client)
             if client.ask("generation") != "2":
+                client.close()
                 return False
             client.send(DEADLOCK)
+            guilty.append(client)
             return True
 
         server.wait_for_log("the canary of generation 2")
+        healthy = open_healthy(server, 2)  # so that the other one is less busy
         eventually(canary_serves)
         failed = server.wait_for_log("reload failed")
-        close(clients)
+        close(healthy + guilty)
 
         assert "its canary: a handler does not end" in failed
         assert ask_once(server.address, "generation") == "1"
@@ -242,7 +246,7 @@ def test_a_stopped_worker_is_killed_without_its_stacks(serve: Serve) -> None:
 
 def test_a_worker_that_hangs_while_it_boots_shows_where(serve: Serve, project: Path) -> None:
     (project / "app.py").write_text("import threading\ndef hang():\n    threading.Event().wait()\nhang()\n")
-    with serve(workers=1, preload="never", boot_timeout=1, wait_until_ready=False) as server:
+    with serve(workers=1, preload="never", boot_timeout=5, wait_until_ready=False) as server:
         assert server.wait() == 3
         assert "in hang" in stack_below(server, server.wait_for_log("stacks of worker"))
 

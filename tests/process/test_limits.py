@@ -34,7 +34,7 @@ def test_at_the_limit_of_the_whole_server_connections_wait_until_one_ends(serve:
         waiting = [LineClient(server.address) for _ in range(5)]
         for client in waiting:
             client.send("echo at last")
-        server.wait_for_log("no room: 5 connections")
+        server.wait_for_log("no room: ")
         assert server.status()["totals"]["accepted"] == 5
 
         for client, successor in zip(held, waiting, strict=True):
@@ -110,7 +110,7 @@ def test_connections_that_an_old_generation_still_has_count(serve: Serve) -> Non
         assert held[0].ask("generation") == "1"
         with LineClient(server.address) as waiting:
             waiting.send("generation")
-            server.wait_for_log("no room: 3 connections")
+            server.wait_for_log("no room: ")
             held[0].close()
 
             assert waiting.read() == "2"
@@ -129,13 +129,14 @@ def test_a_peer_with_too_many_connections_is_refused_one_more_and_others_are_ser
         eventually(lambda: server.status()["connections"][0]["refused"] == 10)
         held.pop().close()
         eventually(lambda: _is_served(server))
+        refused = server.status()["connections"][0]["refused"]  # or more, until the end of the other was noticed
 
         for client in held:
             assert client.ask("echo x") == "x"
             client.close()
         server.stop()
         assert server.log.count("peer refused") == 1
-        assert server.log.count("connection refused") == 10
+        assert server.log.count("connection refused") == refused
         assert "127.0.0.1" in server.wait_for_log("peer refused")
 
 
@@ -176,7 +177,7 @@ def test_a_stop_at_the_limit_serves_what_is_queued(serve: Serve) -> None:
 
 
 def test_a_silent_connection_is_closed_and_that_is_no_failure(serve: Serve) -> None:
-    with serve(workers=1, idle_timeout=0.5) as server, LineClient(server.address) as client:
+    with serve(workers=1, idle_timeout=3) as server, LineClient(server.address) as client:
         assert client.ask("echo x") == "x"
         client.wait_for_end()
 

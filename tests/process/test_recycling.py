@@ -83,7 +83,7 @@ def test_a_slot_in_which_nobody_serves_is_refused(serve: Serve) -> None:
 
 
 def test_the_number_of_workers_follows_the_load(serve: Serve) -> None:
-    with serve(min_workers=1, max_workers=3, workers=1, threads=4) as server:
+    with serve(min_workers=1, max_workers=3, workers=1, threads=4, time_limit=90) as server:
         stop = threading.Event()
 
         def burn() -> None:

@@ -285,7 +285,7 @@ def test_a_canary_that_does_not_accept_yet_obeys_a_stop(serve: Serve, target: st
 
 
 def test_a_canary_serves_in_the_second_half_of_its_trial(serve: Serve) -> None:
-    with serve(workers=1, canary_time=1) as server:
+    with serve(workers=1, canary_time=8) as server:
         server.signal(signal.SIGHUP)
         server.wait_for_log("the canary of generation 2")
         eventually(lambda: ask_once(server.address, "generation") == "2")

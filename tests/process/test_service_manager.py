@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.application import write_application
-from tests.support.clients import LineClient, ask_once, connect, eventually, steady_load
+from tests.support.clients import LineClient, accepts, ask_once, connect, eventually, steady_load
 from tests.support.service_manager import ServiceManager
 
 GATED_WORKERS = """
@@ -129,7 +129,7 @@ def test_nobody_waits_for_a_service_manager_that_does_not_read(project: Path, ma
     manager.fill()
     listener = project / "socket"
     manager.start("app:Handler", "-w", "2", "-b", f"unix:{listener}")
-    eventually(listener.exists)
+    eventually(lambda: accepts(listener))
 
     assert ask_once(str(listener), "echo served") == "served"
     heard = manager.hear_until("READY")
@@ -191,7 +191,7 @@ def test_after_an_upgrade_the_new_master_speaks_and_has_the_pid_file(project: Pa
     assert new != str(manager.process.pid)
     assert ready["MAINPID"] == new
     assert manager.wait() == 0
-    assert (project / "pid").read_text() == f"{new}\n"
+    eventually(lambda: (project / "pid").read_text() == f"{new}\n")
     assert ask_once(port_of(manager), "version") == "1"
     signal.pidfd_send_signal(process, signal.SIGTERM)
     manager.hear_until("STOPPING")

@@ -168,7 +168,9 @@ def test_the_environment_and_the_title_say_who_a_worker_is(serve: Serve) -> None
 
 def test_a_worker_holds_no_descriptor_of_its_siblings(serve: Serve) -> None:
     with serve(workers=3) as server:
-        descriptors = [len(os.listdir(f"/proc/{worker['pid']}/fd")) for worker in server.workers()]
+        # The fewest of several looks: with each beat one more is open for a moment.
+        directories = [f"/proc/{worker['pid']}/fd" for worker in server.workers()]
+        descriptors = [min(len(os.listdir(directory)) for _ in range(20)) for directory in directories]
 
         assert len(set(descriptors)) == 1, "a worker that starts later has inherited something"
         assert descriptors[0] <= 14

@@ -7,11 +7,14 @@ several attempts, of which chance alone would pass none.
 from collections import Counter
 from contextlib import ExitStack
 
+import pytest
+
 from prefork import testing
 from tests.process.conftest import Serve
 from tests.process.test_control import control
 from tests.support.clients import LineClient, ask_once, eventually
 
+pytestmark = pytest.mark.timeout(600)
 ATTEMPTS = 8
 
 
@@ -25,8 +28,9 @@ def test_connections_one_after_another_go_to_all_workers_alike(serve: Serve) -> 
 
 def busiest_to_idlest(serve: Serve) -> float:
     with serve(workers=4) as server:
+        address = server.address
         for _ in range(2000):
-            ask_once(server.address, "echo x")
+            ask_once(address, "echo x")
         eventually(lambda: sum(accepted(server)) == 2000)
         return max(accepted(server)) / min(accepted(server))
 

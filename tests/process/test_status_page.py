@@ -24,8 +24,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """A browser whose page has nothing to complain about in the end."""
     with browser(tmp_path_factory.mktemp("browser")) as opened:
         yield opened
-        # The page asks on, and the server of the last test has stopped.
-        assert [problem for problem in opened.problems if "ERR_CONNECTION_REFUSED" not in problem] == []
+        # The page asks on, and the server of the last test has stopped, perhaps in the middle of an answer.
+        assert [problem for problem in opened.problems if "net::ERR_" not in problem] == []
 
 
 def visit(page: Browser, server: Server) -> None:

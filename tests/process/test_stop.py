@@ -161,7 +161,7 @@ def test_a_stop_during_the_start_is_obeyed(serve: Serve, project: Path) -> None:
 
 
 def test_drain_delay_goes_on_serving_first(serve: Serve) -> None:
-    with serve(workers=1, drain_delay=1) as server:
+    with serve(workers=1, drain_delay=5) as server:
         server.signal(signal.SIGTERM)
         server.wait_for_log("stopping")
 

@@ -1,5 +1,6 @@
 """A target that cannot be served: the start ends with status 3, and one line of the log says what to change."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,8 @@ ERRORS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a missing attribute": ({"target": "app:Handler", "server": {"zone": "@app:ZONE"}}, "app has no 'ZONE'"),
     "a listener nobody serves": (
-        {"target": "broken:make_one", "bind": ["tcp://127.0.0.1:0", "unix:@prefork-test-nobody"]},
-        "nobody serves unix:@prefork-test-nobody",
+        {"target": "broken:make_one", "bind": ["tcp://127.0.0.1:0", f"unix:@prefork-nobody-{os.getpid()}"]},
+        f"nobody serves unix:@prefork-nobody-{os.getpid()}",
     ),
     "a class of another kind": (
         {"target": "socketserver:ThreadingUDPServer", "handler": "app:Datagrams"},

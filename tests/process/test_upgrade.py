@@ -19,7 +19,7 @@ from tests.process.conftest import Serve
 from tests.process.test_control import control, prefork
 from tests.process.test_deaths import children_of, wait_for_end
 from tests.support.application import write_application
-from tests.support.clients import LineClient, ask_once, steady_load
+from tests.support.clients import LineClient, ask_once, eventually, steady_load
 
 
 def upgrade(server: Server) -> int:
@@ -93,7 +93,7 @@ def test_an_open_connection_is_served_to_its_end_by_the_old_one(serve: Serve) ->
         before = client.ask("pid")
         with stopping(upgrade(server)):
             assert client.ask("pid") == before
-            assert client.ask("draining") == "True"
+            eventually(lambda: client.ask("draining") == "True")
             assert ask_once(server_address(client), "pid") != before
             client.close()
             assert server.process.wait(30) == 0
@@ -154,7 +154,7 @@ def test_a_successor_that_fails_changes_nothing(serve: Serve, project: Path, cha
 
 
 def test_a_successor_that_never_gets_ready_is_given_up(serve: Serve, project: Path) -> None:
-    with serve(workers=1, boot_timeout=1) as server:
+    with serve(workers=1, boot_timeout=5) as server:
         write_application(project, extra="\nimport threading\nthreading.Event().wait()\n")
         failed = control(server, "upgrade")
 

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -87,6 +88,16 @@ def ask_once(address: Address, line: str) -> str:
     """Open a connection, ask one question, hang up."""
     with LineClient(address) as client:
         return client.ask(line)
+
+
+def accepts(path: Path) -> bool:
+    """Say whether somebody listens on a socket file: it is there a moment before that."""
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+    return True
 
 
 def eventually(reached: Callable[[], bool], seconds: float = TIME_LIMIT) -> None:

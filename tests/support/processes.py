@@ -31,7 +31,10 @@ def suspended(*pids: int) -> Iterator[None]:
 
 def _is_stopped(pid: int) -> bool:
     threads = Path(f"/proc/{pid}/task").glob("*/stat")
-    return all(thread.read_text().rpartition(")")[2].split()[0] == "T" for thread in threads)
+    try:
+        return all(thread.read_text().rpartition(")")[2].split()[0] == "T" for thread in threads)
+    except OSError:
+        return False  # one has ended
 
 
 @contextmanager
@@ -50,5 +53,7 @@ def without_descriptors(pid: int) -> Iterator[None]:
 
 def _lowest_free_descriptor(pid: int) -> int:
     """Return the number that the next descriptor would get: the limit is one of numbers, see getrlimit(2)."""
-    open_ones = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+    # What is open for a moment only, as with each beat, is not there at every look.
+    looks = [{int(name) for name in os.listdir(f"/proc/{pid}/fd")} for _ in range(10)]
+    open_ones = set.intersection(*looks)
     return next(number for number in range(len(open_ones) + 1) if number not in open_ones)

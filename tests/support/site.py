@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from prefork.testing import Server
 from tests.support import tools
-from tests.support.clients import TIME_LIMIT, LineClient, eventually
+from tests.support.clients import TIME_LIMIT, LineClient, accepts, eventually
 from tests.support.namespaces import inside, namespaces, set_filter
 
 HOSTS = {"a": "10.0.0.11", "b": "10.0.0.12", "c": "10.0.0.13"}
@@ -269,7 +269,7 @@ def _haproxy(directory: Path, namespace: str, mode: str) -> Iterator[Path]:
     with (directory / "haproxy.log").open("wb") as log, inside(namespace):
         process = subprocess.Popen(["haproxy", "-db", "-f", str(configuration)], stdout=log, stderr=log)
     try:
-        eventually(lambda: stats.exists() or process.poll() is not None)
+        eventually(lambda: accepts(stats) or process.poll() is not None)
         assert process.poll() is None, (directory / "haproxy.log").read_text()
         yield stats
     finally:
