@@ -1,7 +1,7 @@
 """Answers HAProxy's agent checks: one line, whether and how much this server may be given to do.
 
 See "agent-check" in HAProxy's configuration manual. What an agent says stays until it says otherwise, so each state
-is spelled out: only `ready` ends a `drain`, only `up` ends a `down`.
+is spelled out: only `ready` ends a `drain` or a `maint`, only `up` ends a `down`.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ def _verdict(status: Mapping[str, Any] | None) -> str:
     if status["state"] == "starting":
         return "down #starting"
     serving = [worker for worker in status["workers"] if worker["state"] == "serving" and "threads" in worker]
+    if status["state"] == "stopping" and not any(worker["accepting"] for worker in status["workers"]):
+        return "maint"  # whoever is sent here now, also for a session that it has with us, is refused
     if not status["ready"]:
         # Nothing new, but what is open may be finished; without workers nothing is.
         return "up drain" if serving or status["state"] == "stopping" else "down #no worker serves"

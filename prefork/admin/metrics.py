@@ -88,6 +88,15 @@ def _of_usage(read: Callable[[Usage], float | None]) -> Callable[[View], Iterabl
     return rows
 
 
+def _of_workers(field: str) -> Callable[[View], Iterable[Row]]:
+    def rows(view: View) -> Iterator[Row]:
+        for worker in view.status["workers"]:
+            if worker.get(field) is not None:
+                yield (worker["slot"], worker["generation"]), worker[field]
+
+    return rows
+
+
 def _workers(view: View) -> Iterable[Row]:
     counted = Counter((worker["state"], worker["generation"]) for worker in view.status["workers"])
     return sorted(counted.items(), key=lambda row: (row[0][1], row[0][0]))
@@ -98,12 +107,6 @@ def _threads(view: View) -> Iterable[Row]:
     serving = [worker for worker in workers if worker["state"] == "serving"]
     yield ("busy",), sum(worker["threads_busy"] for worker in workers)
     yield ("free",), sum(worker["threads"] - worker["threads_busy"] for worker in serving)
-
-
-def _beats(view: View) -> Iterable[Row]:
-    for worker in view.status["workers"]:
-        if worker.get("beat_age") is not None:
-            yield (worker["slot"], worker["generation"]), worker["beat_age"]
 
 
 def _parked(view: View) -> Iterable[Row]:
@@ -296,6 +299,13 @@ FAMILIES = (
         ],
     ),
     Family(
+        "prefork_log_lines_lost_total",
+        "counter",
+        "Lines that did not get into the log or the access log, because it was full, or nobody read it.",
+        (),
+        _of_totals("log_lines_lost"),
+    ),
+    Family(
         "prefork_backoff_seconds",
         "gauge",
         "How long the slot that waits longest will stay empty; 0 if none waits.",
@@ -319,9 +329,9 @@ FAMILIES = (
     Family(
         "prefork_worker_proportional_bytes",
         "gauge",
-        "Memory of a worker, what it shares divided among those who share it (PSS).",
+        "Memory of a worker, what it shares divided among those who share it (PSS), up to 10 s ago.",
         _WORKER,
-        _of_usage(lambda usage: usage.pss),
+        _of_workers("pss"),
     ),
     Family(
         "prefork_worker_cpu_seconds_total",
@@ -330,7 +340,13 @@ FAMILIES = (
         _WORKER,
         _of_usage(lambda usage: usage.cpu),
     ),
-    Family("prefork_worker_beat_age_seconds", "gauge", "Since a worker was last heard.", _WORKER, _beats),
+    Family(
+        "prefork_worker_beat_age_seconds",
+        "gauge",
+        "Since a worker was last heard.",
+        _WORKER,
+        _of_workers("beat_age"),
+    ),
     Family(
         "prefork_tls_certificate_expiry_seconds",
         "gauge",

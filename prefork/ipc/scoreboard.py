@@ -25,7 +25,7 @@ BEAT_INTERVAL = 0.5  # seconds between two beats of an idle worker's main thread
 
 _BEAT = struct.Struct("=d")
 _MEMORY = struct.Struct("=Q")
-_MEMORY_AT = 8
+_MEMORY_AT, _PROPORTIONAL_AT = 8, 16
 _WORKER_ROW_BYTES = 64
 # start of the present request (0: idle), its listener, then peer and tag as text; how many connections this row has
 # parked more than it took up again
@@ -122,6 +122,15 @@ class WorkerRows:
     def memory(self) -> int:
         """Return the resident bytes as last said; 0 if never."""
         size: int = _MEMORY.unpack_from(self._memory, self._start + _MEMORY_AT)[0]
+        return size
+
+    def show_proportional_memory(self, proportional_bytes: int) -> None:
+        """Say what the worker's share of its memory is (worker's main thread only)."""
+        _MEMORY.pack_into(self._memory, self._start + _PROPORTIONAL_AT, proportional_bytes)
+
+    def proportional_memory(self) -> int:
+        """Return the worker's share as last said; 0 if never."""
+        size: int = _MEMORY.unpack_from(self._memory, self._start + _PROPORTIONAL_AT)[0]
         return size
 
     def opened(self, row: int, listener: int, client_address: object) -> None:

@@ -31,6 +31,8 @@ _style: Style = as_text
 _log: Output | None = None
 _access: Output | None = None
 _level = "info"
+_losses = -1  # an eventfd(2): a counter that all forks share, and add to in one step
+_lost = 0  # what has been taken from it; the master's
 
 
 def set_up(level: str, file: str, style: str = "text", access: str = "off") -> None:
@@ -38,11 +40,13 @@ def set_up(level: str, file: str, style: str = "text", access: str = "off") -> N
 
     `access` is where `record_access` writes: "-" for the same place, a file, or "off". Raise UsageError.
     """
-    global _style, _log, _access, _level
+    global _style, _log, _access, _level, _losses
+    if _losses < 0:
+        _losses = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
     access = file if access == "-" else access
     wanted = {file} | ({access} - {"off"})
     for name in wanted - _outputs.keys():
-        _outputs[name] = Output(name, _tell_loss)
+        _outputs[name] = Output(name, _tell_loss, _count_loss)
     _style, _log, _access, _level = STYLES[style], _outputs[file], _outputs.get(access), level
     keep_loggers()
     for name in _outputs.keys() - wanted:
@@ -98,7 +102,17 @@ def take_reopened(file: str, descriptor: int) -> None:
 
 def open_descriptors() -> set[int]:
     """Return the descriptors that are written to, for a forked child that closes all others."""
-    return {2}.union(*(output.descriptors for output in _outputs.values()))
+    return {2, _losses}.union(*(output.descriptors for output in _outputs.values()))
+
+
+def lost_lines() -> int:
+    """Return how many lines this process and its forks had to drop since the start (master only)."""
+    global _lost
+    try:
+        _lost += os.eventfd_read(_losses)
+    except OSError:
+        pass  # none since the last look, or there is no log yet
+    return _lost
 
 
 def set_identity(**fields: int) -> None:
@@ -109,14 +123,27 @@ def set_identity(**fields: int) -> None:
     _identity.update({"pid": os.getpid(), **fields})
 
 
-def record_access(what: str, fields: Mapping[str, object]) -> None:
-    """Write a line to the access log, whatever the log's level; the identity of this process is added."""
+def record_access(what: str, fields: Mapping[str, object], identity: Mapping[str, object] | None = None) -> None:
+    """Write a line to the access log, whatever the log's level; the identity is this process's unless given."""
     if _access is not None:
-        _access.write(_style(_line("INFO", "prefork.access", what, fields)))
+        _access.write(_style(_line("INFO", "prefork.access", what, fields, identity)))
 
 
-def _line(level: str, logger: str, message: str, fields: Mapping[str, object]) -> Line:
-    return Line(time.time(), level, logger, message, {**fields, **own_identity(_identity)})
+def _line(
+    level: str,
+    logger: str,
+    message: str,
+    fields: Mapping[str, object],
+    identity: Mapping[str, object] | None = None,
+) -> Line:
+    return Line(time.time(), level, logger, message, {**fields, **own_identity(identity or _identity)})
+
+
+def _count_loss() -> None:
+    try:
+        os.eventfd_write(_losses, 1)
+    except OSError:
+        pass  # in a child that has closed it
 
 
 def _tell_loss(lost: int) -> str:

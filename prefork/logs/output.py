@@ -25,11 +25,17 @@ _RECOVERY = 0.05  # of that patience for each second
 class Output:
     """Its descriptor's number never changes, so forks may share it, and copies of it can follow."""
 
-    def __init__(self, file: str, tell_loss: Callable[[int], str]) -> None:
-        """Open the file, or take standard error for "-". Raise UsageError."""
+    def __init__(
+        self, file: str, tell_loss: Callable[[int], str], count_loss: Callable[[], object] = lambda: None
+    ) -> None:
+        """Open the file, or take standard error for "-". Raise UsageError.
+
+        `tell_loss` writes the line that says how many are missing; `count_loss` is called for each.
+        """
         self.file = file
         self.copies: tuple[int, ...] = ()  # descriptors that are to lead to the same place
         self._tell_loss = tell_loss
+        self._count_loss = count_loss
         self.descriptor = _open_first(file)
         self.forget_parent()
         self._examine()
@@ -54,6 +60,7 @@ class Output:
                 self._lost = 0
             if self._lost or not self._send(line):
                 self._lost += 1
+                self._count_loss()
 
     def copy_to(self, *descriptors: int) -> None:
         """Let these descriptors, and what programs write to them, lead here from now on."""

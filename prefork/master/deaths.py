@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from prefork.ipc.scoreboard import Request
+from prefork.logs import record_access
 from prefork.master.stacks import take_words
 from prefork.master.suspects import Suspects
 from prefork.system.oom import count_oom_kills
@@ -69,6 +70,8 @@ class Deaths:
             words=take_words(worker),
         )
         self.recent.append(death)
+        for request in death.in_flight:
+            _record_lost(request, death)
         if not worker.leaving:
             self._look_for_suspects(death)
         return death
@@ -104,6 +107,15 @@ def detail_of(death: Death) -> str:
     if more := len(death.in_flight) - len(named):
         lines.append(f"lost with it: {more} others")
     return "\n".join([*lines, death.words] if death.words else lines)
+
+
+def _record_lost(request: Request, death: Death) -> None:
+    """Write the record that the worker cannot write any more."""
+    listener = death.listeners[request.listener] if request.listener < len(death.listeners) else None
+    what = "datagram" if (listener or "").startswith(("udp:", "unixgram:")) else "connection"
+    seconds = round(death.at - request.since, 6)
+    fields = {"seconds": seconds, "in": None, "out": None, "listener": listener, "peer": request.peer}
+    record_access(f"{what} lost", fields, death.identity)
 
 
 def describe(death: Death, now: float) -> dict[str, object]:

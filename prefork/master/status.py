@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from prefork import __version__
 from prefork.config.settings import Settings
 from prefork.ipc.tallies import BOUNDS, Tallies, Tally, add_up
+from prefork.logs import lost_lines
 from prefork.master import deaths
 from prefork.master.generations import Generations
 from prefork.master.workers import Processes, WorkerProcess
@@ -85,6 +86,7 @@ def describe(
             "restarts": sum(supervisor.losses.values()),
             **tally,
             "suspects": processes.deaths.suspects.found,
+            "log_lines_lost": lost_lines(),
         },
         "deaths": [deaths.describe(one, now) for one in processes.deaths.recent],
         "connections": [_describe_tally(listener, by_listener[listener]) for listener in sorted(by_listener)],
@@ -168,6 +170,7 @@ def _describe_worker(
         "parked": process.rows.count_parked(),
         **_describe_counts(tally),
         "rss": resident_bytes(process.pid) if process.pid else None,
+        "pss": process.rows.proportional_memory() or None,
         "requests": [
             {
                 "peer": request.peer,

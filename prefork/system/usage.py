@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -10,11 +11,9 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Memory in bytes and CPU in seconds; None is what cannot be read."""
+    """Resident memory in bytes and CPU in seconds; None is what cannot be read."""
 
     rss: int | None = None
-    pss: int | None = None
-    """Its share: memory that several processes have is divided among them."""
     cpu: float | None = None
 
 
@@ -35,6 +34,19 @@ def own_resident_bytes() -> int:
             return int(file.read(100).split()[1]) * _PAGE_BYTES
     except (OSError, IndexError, ValueError):
         return 0
+
+
+def own_proportional_bytes() -> int:
+    """Return this process's share of its memory: what several processes have is divided among them (PSS).
+
+    0 where it cannot be read. Of another process only who may trace it may know (proc_pid_smaps(5)).
+    """
+    try:
+        with open("/proc/self/smaps_rollup", "rb", buffering=0) as file:
+            found = re.search(rb"^Pss: +(\d+) kB$", file.read(4096), re.M)
+    except OSError:
+        return 0
+    return int(found[1]) << 10 if found else 0
 
 
 def cpu_seconds(pid: int) -> float | None:
@@ -60,7 +72,4 @@ def usage_of(pid: int, parent: int) -> Usage:
         rss, cpu = process.memory_info().rss, times.user + times.system
     except (psutil.Error, OSError):
         return Usage()
-    try:
-        return Usage(rss, process.memory_full_info().pss, cpu)
-    except (psutil.Error, OSError):
-        return Usage(rss, None, cpu)  # smaps belongs to who may trace the process
+    return Usage(rss, cpu)

@@ -112,6 +112,7 @@ def _build(order: Order, channel: Channel[messages.ToWorker], signals: Signals) 
         admission=admission,
         handler_timeout=order.settings.handler_timeout,
         words=order.words,
+        measures_share=order.settings.admin != "off",
     )
 
 

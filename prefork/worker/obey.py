@@ -22,7 +22,7 @@ from prefork.logs import take_reopened
 from prefork.system.signals import Signals
 from prefork.system.sockets import Listener
 from prefork.system.stacks import own_stacks
-from prefork.system.usage import own_resident_bytes
+from prefork.system.usage import own_proportional_bytes, own_resident_bytes
 from prefork.worker.patience import Patience
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("prefork.worker")
 
+_SHARE_INTERVAL = 10.0  # seconds; the kernel walks through all of our memory for it
 _ORPHAN_DRAIN = 0.5  # seconds that open connections get once the master is gone
 _AFTER_ABORT = 1.0  # seconds for handlers to notice that their sockets were shut down
 
@@ -50,6 +51,7 @@ class Worker:
         handler_timeout: float,
         words: int,
         admission: Admission | None = None,
+        measures_share: bool = False,
     ) -> None:
         self._rows = rows
         self._channel = channel
@@ -60,6 +62,7 @@ class Worker:
         self._accept_at = time.monotonic() + accept_after
         self._admission = admission
         self._told_overloaded = False
+        self._share_due = time.monotonic() if measures_share else math.inf
         self._started = False  # the services; a drain that comes first finds nothing to drain
         self._deadline = math.inf  # of the drain; infinite while serving
         self._quick = False
@@ -93,6 +96,10 @@ class Worker:
     def _beat(self) -> None:
         self._rows.beat()
         self._rows.show_memory(own_resident_bytes())
+        now = time.monotonic()
+        if now >= self._share_due:
+            self._rows.show_proportional_memory(own_proportional_bytes())
+            self._share_due = now + _SHARE_INTERVAL
 
     def _longest_wait(self) -> float:
         dates = [self._deadline] if self._started else [self._deadline, self._accept_at]

@@ -42,6 +42,16 @@ def expressions() -> list[str]:
     return [re.sub(r"\$\w+", lambda found: chosen[found[0]], one) for one in written]
 
 
+def lists_of_values() -> list[tuple[str, str]]:
+    """Return from which series, and from which label, the dashboard takes what can be chosen."""
+    queries = [
+        one["query"] for one in json.loads(DASHBOARD.read_text())["templating"]["list"] if one["type"] == "query"
+    ]
+    found = [re.fullmatch(r"label_values\((.+), (\w+)\)", query) for query in queries]
+    assert all(found)
+    return [(re.sub(r"\$\w+", ".*", one[1]), one[2]) for one in found if one]
+
+
 @pytest.mark.needs("promtool")
 def test_the_files_are_what_prometheus_expects() -> None:
     tools.run(["promtool", "check", "config", str(SCRAPING)])
@@ -115,6 +125,8 @@ def test_every_expression_of_the_dashboard_has_an_answer(prometheus: None, serve
             doomed.wait_for_end()
         ask_once(server.address, "version")
         eventually(lambda: ask_once(server.address, "version") == "1" and unanswered() == [])
+        for series, label in lists_of_values():
+            assert ask(f"label/{label}/values", **{"match[]": series}), (series, label)
         eventually(lambda: "unknown" not in conditions_of_the_rules())
 
         assert conditions_of_the_rules() == {"ok"}

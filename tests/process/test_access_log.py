@@ -110,6 +110,19 @@ def test_a_connection_that_its_server_does_not_want_is_refused(serve: Serve, tar
         assert server.status()["totals"]["refused"] == 1
 
 
+@both_kinds
+def test_a_connection_whose_worker_dies_is_lost(serve: Serve, kind: str) -> None:
+    with serve(**KINDS[kind], workers=1, access_log="-") as server, LineClient(server.address) as client:
+        pid = client.ask("pid")
+        client.send("exit 7")
+        client.wait_for_end()
+
+        record = record_of(server, "lost")
+        assert float(record["seconds"]) > 0
+        assert (record["in"], record["out"], record["worker"], record["pid"]) == ("-", "-", "0", pid)
+        assert record["peer"] == "{}:{}".format(*client._socket.getsockname())
+
+
 def test_what_a_child_does_with_a_connection_is_not_known(serve: Serve) -> None:
     with serve(target="socketserver:ForkingTCPServer", handler="app:Handler", workers=1, access_log="-") as server:
         assert ask_once(server.address, "echo hello") == "hello"

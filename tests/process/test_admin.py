@@ -85,7 +85,7 @@ def test_the_counts_agree_with_the_clients_after_a_reload_and_a_killed_worker(se
             assert told['prefork_reloads_total{result="complete"}'] == 1
             assert told['prefork_workers{state="serving",generation="2"}'] == 4
             assert told['prefork_threads{state="busy"}'] == 1
-            assert total(told, "prefork_worker_resident_bytes") > 0
+            assert total(told, "prefork_worker_resident_bytes") > total(told, "prefork_worker_proportional_bytes") > 0
             scraped = tools.run(["curl", "-sf", f"{url_of(server)}metrics"])
             complaints = tools.run(["promtool", "check", "metrics"], stdin=scraped.stdout)
             assert (complaints.stdout, complaints.stderr) == (b"", b"")

@@ -89,6 +89,21 @@ def test_haproxy_is_told_that_the_drain_is_over(serve: Serve, tmp_path: Path) ->
         eventually(lambda: seen(stats)["status"] == "UP")
 
 
+@pytest.mark.needs("haproxy")
+def test_haproxy_sends_nobody_to_one_that_accepts_no_longer_until_it_is_back(serve: Serve, tmp_path: Path) -> None:
+    with serve(workers=1, agent=ANYWHERE) as server, haproxy(tmp_path, server) as stats:
+        again = {"bind": [server.status()["listeners"][0]["address"]], "agent": server.status()["agent"]}
+        eventually(lambda: seen(stats)["status"] == "UP")
+        with LineClient(server.address) as client:
+            client.ask("version")
+            server.signal(signal.SIGTERM)
+            eventually(lambda: "MAINT" in seen(stats)["status"])
+            assert client.ask("version") == "1"
+        assert server.wait() == 0
+        with serve(workers=1, **again):
+            eventually(lambda: seen(stats)["status"] == "UP")
+
+
 def test_the_agent_needs_no_admin_pages(serve: Serve) -> None:
     with serve(workers=2, threads=5, agent=ANYWHERE) as server:
         eventually(lambda: exchange(address_of(server, "agent"), b"") == b"up ready 100% maxconn:10\n")

@@ -76,6 +76,14 @@ def test_copying_and_truncating_under_load_loses_no_line_written_later(serve: Se
     assert b"\0" not in access.read_bytes()
 
 
+def test_lines_that_do_not_get_into_the_log_are_counted_for_all_processes(serve: Serve) -> None:
+    with serve(workers=2, access_log="/dev/full") as server:
+        for _ in range(5):
+            ask_once(server.address, "version")
+
+        eventually(lambda: server.status()["totals"]["log_lines_lost"] == 5)
+
+
 WRITERS = {
     "print": "print('from print')",
     "standard error": "print('from standard error', file=sys.stderr)",

@@ -90,6 +90,11 @@ def test_the_master_stays_root_and_a_reload_may_bind_low_ports_and_change_the_us
         assert ask_once(("127.0.0.1", 81), "eval os.getuid(), os.getgid()") == "(65534, 1)"
 
 
+def test_workers_of_another_user_tell_what_share_of_the_memory_they_have(service: Service) -> None:
+    with running(service, "--user", "nobody", "--admin", "unix:/run/shop-admin"):
+        eventually(lambda: all(worker["pss"] for worker in status(service)["workers"]))
+
+
 def test_they_all_die_with_the_master(service: Service) -> None:
     with running(service, "--user", "nobody"):
         master = int(status(service)["pid"])

@@ -21,7 +21,9 @@ def workers(*busy: int) -> list[dict[str, object]]:
         (status(workers=[*workers(4), worker(1, state="draining")]), b"up ready 50% maxconn:8\n"),
         (status(state="starting", ready=False), b"down #starting\n"),
         (status(ready=False), b"up drain\n"),
-        (status(state="stopping", ready=False, workers=[]), b"up drain\n"),
+        (status(state="stopping", ready=False, workers=workers(1)), b"up drain\n"),
+        (status(state="stopping", ready=False, workers=[worker(0, accepting=False)]), b"maint\n"),
+        (status(state="stopping", ready=False, workers=[]), b"maint\n"),
         (status(ready=False, workers=[worker(0, state="starting")]), b"down #no worker serves\n"),
     ],
 )

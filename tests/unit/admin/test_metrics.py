@@ -8,7 +8,7 @@ from tests.docs.pages import ROOT
 from tests.support import tools
 from tests.unit.admin.view import status, worker
 
-VIEW = View(status(), {100: Usage(5, 4, 1.5), 101: Usage(6, None, 2.5)}, 0.5)
+VIEW = View(status(), {100: Usage(5, 1.5), 101: Usage(6, 2.5)}, 0.5)
 
 
 def lines(view: View = VIEW, wanted: Format = PLAIN) -> list[str]:
@@ -48,6 +48,7 @@ def lines(view: View = VIEW, wanted: Format = PLAIN) -> list[str]:
         'prefork_worker_proportional_bytes{worker="0",generation="2"} 4',
         'prefork_worker_cpu_seconds_total{worker="1",generation="2"} 2.5',
         "prefork_suspects_total 2",
+        "prefork_log_lines_lost_total 17",
         'prefork_tls_certificate_expiry_seconds{names="a.example,b.example",file="/etc/rsa.pem"} 1800000000',
         'prefork_tls_certificate_expiry_seconds{names="a.example,b.example",file="/etc/ec.pem"} 1900000000',
         "prefork_status_age_seconds 0.5",

@@ -14,6 +14,8 @@ def worker(slot: int, **fields: Any) -> dict[str, Any]:
         "threads": 8,
         "threads_busy": 2,
         "beat_age": 0.25,
+        "accepting": True,
+        "pss": 4,
         **fields,
     }
 
@@ -67,7 +69,7 @@ def status(**fields: Any) -> dict[str, Any]:
         "duration_bounds": list(BOUNDS),
         "losses": {"killed by SIGKILL": 2, "heartbeat timeout": 1},
         "replaced": {"max_requests": 3, "order": 0},
-        "totals": {"reloads": 3, "reloads_failed": 1, "suspects": 2},
+        "totals": {"reloads": 3, "reloads_failed": 1, "suspects": 2, "log_lines_lost": 17},
         "backoff": 0.0,
         "longest_turn": 0.004,
         "certificates": [
