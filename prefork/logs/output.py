@@ -5,6 +5,7 @@ the disk is full or nobody reads the other end, it is dropped after a moment, co
 the next one gets through. A process spends at most one part in twenty of its time waiting for a slow reader.
 """
 
+import contextlib
 import errno
 import os
 import select
@@ -19,6 +20,7 @@ from prefork.errors import UsageError
 
 STANDARD_ERROR = "-"
 _PATIENCE = 0.02  # seconds; the master waits here, too, and nobody may hold it
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 _RECOVERY = 0.05  # of that patience for each second
 
 
@@ -37,6 +39,7 @@ class Output:
         self._tell_loss = tell_loss
         self._count_loss = count_loss
         self.descriptor = _open_first(file)
+        self._own = -1
         self.forget_parent()
         self._examine()
 
@@ -51,7 +54,8 @@ class Output:
     @property
     def descriptors(self) -> set[int]:
         """All that a forked child needs for writing here."""
-        return {self.descriptor} | ({self._socket.fileno()} if self._socket is not None else set())
+        extra = {self._own} if self._own >= 0 else set()
+        return {self.descriptor} | extra | ({self._socket.fileno()} if self._socket is not None else set())
 
     def write(self, line: str) -> None:
         """Write a line, or drop it."""
@@ -86,15 +90,28 @@ class Output:
         descriptor, self.descriptor = self.descriptor, -1
         if self._socket is not None:
             self._socket.close()
+        self._close_own()
         if self.file != STANDARD_ERROR and descriptor >= 0:
             os.close(descriptor)
 
     def _examine(self) -> None:
-        """Find out how to write without waiting. The descriptor cannot be told not to block: others share it."""
+        """Find out how to write without waiting. The descriptor cannot be told not to block: others share it.
+
+        What can be opened anew, a pipe or a terminal, can be told: nobody else has that.
+        """
         mode = os.fstat(self.descriptor).st_mode
         self._never_blocks = stat.S_ISREG(mode)
+        self._close_own()
+        if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
+            with contextlib.suppress(OSError):  # /proc is hidden, or it belongs to another user
+                self._own = os.open(f"/proc/self/fd/{self.descriptor}", _FLAGS)
         self._can_refuse = True  # to wait, for a single write; until the kernel says otherwise
         self._socket = socket.socket(fileno=os.dup(self.descriptor)) if stat.S_ISSOCK(mode) else None
+
+    def _close_own(self) -> None:
+        if self._own >= 0:
+            os.close(self._own)
+            self._own = -1
 
     def _send(self, line: str) -> bool:
         data = ("\n" * self._torn + line + "\n").encode("utf-8", "backslashreplace")
@@ -115,13 +132,15 @@ class Output:
     def _write_some(self, data: bytes) -> int:
         if self._never_blocks:
             return os.write(self.descriptor, data)
+        if self._own >= 0:
+            return os.write(self._own, data)
         if self._socket is not None:
             return self._socket.send(data, socket.MSG_DONTWAIT)
         if self._can_refuse:
             try:
                 return os.pwritev(self.descriptor, [data], -1, os.RWF_NOWAIT)
             except OSError as error:
-                if error.errno != errno.EOPNOTSUPP:  # a terminal; a pipe before Linux 6.4
+                if error.errno != errno.EOPNOTSUPP:  # a pipe before Linux 6.4
                     raise
                 self._can_refuse = False
         if not _is_writable(self.descriptor, 0):
@@ -149,8 +168,7 @@ def _open_first(file: str) -> int:
 
 def _open(file: str) -> int:
     # Not to wait for the reader of a named pipe: nobody would be told what is missing.
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
-    descriptor = os.open(file, flags, 0o640)
+    descriptor = os.open(file, _FLAGS | os.O_CREAT, 0o640)
     os.set_blocking(descriptor, True)  # programs that are given it expect that
     return descriptor
 

@@ -4,8 +4,12 @@ What the master does itself may take longer on a machine that is busy, so each c
 """
 
 import fcntl
+import json
 import os
+import pty
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,9 +18,9 @@ import pytest
 
 from prefork.testing import Server
 from tests.process.conftest import Serve
-from tests.process.test_control import control
+from tests.process.test_control import control, prefork
 from tests.support.admin import address_of, fetch
-from tests.support.clients import eventually, steady_load
+from tests.support.clients import accepts, ask_once, eventually, steady_load
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -120,3 +124,27 @@ def longest_turn_unread(serve: Serve, log: Path) -> float:
             assert control(server, "undrain").returncode == 0
         longest: float = server.status()["longest_turn"]
     return longest
+
+
+@contextmanager
+def unread_terminal() -> Iterator[int]:
+    """A terminal on which somebody has pressed Ctrl-S."""
+    reader, terminal = pty.openpty()
+    yield terminal
+    os.close(terminal)
+    os.close(reader)
+
+
+def test_a_terminal_that_shows_nothing_holds_nobody_up(project: Path) -> None:
+    command = [sys.executable, "-m", "prefork", "run", "app:Handler", "-w", "2", "--access-log", "-"]
+    with unread_terminal() as terminal:
+        process = subprocess.Popen([*command, "-b", f"unix:{project}/socket"], stderr=terminal, cwd=project)
+        try:
+            eventually(lambda: accepts(project / "socket"))
+            for _ in range(500):
+                assert ask_once(f"{project}/socket", "version") == "1"
+            status = json.loads(prefork("status", "--json", "--pid", str(process.pid)).stdout)
+        finally:
+            process.terminate()
+            assert process.wait(30) == 0
+    assert status["totals"]["log_lines_lost"] > 0
