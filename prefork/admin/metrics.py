@@ -228,7 +228,7 @@ FAMILIES = (
     Family(
         "prefork_request_duration_seconds",
         "histogram",
-        "From accept to close; of connections served by messages, from the last one to close.",
+        "From accept to close; of connections that are served message by message, each message.",
         ("listener",),
         lambda view: [((one["listener"],), one) for one in view.status["connections"]],
     ),

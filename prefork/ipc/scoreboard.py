@@ -41,6 +41,10 @@ _PATIENCE = struct.Struct("=dQ")
 _PATIENCE_AT = _THREAD_ROW_BYTES - _PATIENCE.size
 
 
+# What a row's connection is served as: as a whole; or message by message, and one is being served, or none.
+_THE_CONNECTION, _A_MESSAGE, _NOTHING = range(3)
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """What a thread serves at this moment."""
@@ -93,6 +97,8 @@ class WorkerRows:
         self._begun = rows.cast("d")[_REQUEST_AT // 8 :: _THREAD_ROW_BYTES // 8]
         self._parked = rows.cast("q")[_PARKED_AT // 8 :: _THREAD_ROW_BYTES // 8]
         self.threads = threads
+        # In the worker, for each row: what there is to be timed when its connection closes.
+        self._timed = [_THE_CONNECTION] * (threads + 1)
         self.load = load
         # Called for each connection, so without a step in between: show the other workers how much is being served
         # (under the pool's lock), and say who should rather take the next connection.
@@ -137,6 +143,7 @@ class WorkerRows:
         """Count a connection and show whom the thread serves (the thread of that row only)."""
         at = self._threads_start + row * _THREAD_ROW_BYTES
         self._show(at, row, listener, client_address)
+        self._timed[row] = _THE_CONNECTION
         self._tallies.opened(row, listener)
 
     def closed(self, row: int, failed: bool, listener: int | None = None, since: float | None = None) -> None:
@@ -148,7 +155,9 @@ class WorkerRows:
         if since is None or listener is None:
             since, listener = _REQUEST.unpack_from(self._memory, at)
         _REQUEST.pack_into(self._memory, at, 0.0, 0)
-        self._tallies.closed(row, listener, failed, time.monotonic() - since)
+        if self._timed[row] != _NOTHING:
+            self._tallies.took(row, listener, time.monotonic() - since)
+        self._tallies.closed(row, listener, failed)  # last: this ends it
 
     def identified(self, row: int, client_address: object) -> None:
         """Show that the thread serves somebody else than it seemed (the thread of that row only)."""
@@ -172,6 +181,7 @@ class WorkerRows:
         """Show whom the thread serves again (the thread of that row only)."""
         at = self._threads_start + row * _THREAD_ROW_BYTES
         self._show(at, row, listener, client_address)
+        self._timed[row] = _NOTHING
         self._add_parked(at, -1)
 
     def message_began(self, row: int, listener: int) -> None:
@@ -179,6 +189,15 @@ class WorkerRows:
         at = self._threads_start + row * _THREAD_ROW_BYTES
         _BEAT.pack_into(self._memory, at + _PATIENCE_AT, 0.0)  # what the last one was given is not this one's
         _REQUEST.pack_into(self._memory, at + _REQUEST_AT, time.monotonic(), listener)
+        self._timed[row] = _A_MESSAGE
+
+    def message_ended(self, row: int, served: bool = True) -> None:
+        """Note that the present message has been served, or was none (the thread of that row only)."""
+        if served:
+            at = self._threads_start + row * _THREAD_ROW_BYTES + _REQUEST_AT
+            since, listener = _REQUEST.unpack_from(self._memory, at)
+            self._tallies.took(row, listener, time.monotonic() - since)
+        self._timed[row] = _NOTHING
 
     def tagged(self, row: int, text: str) -> None:
         """Show a text of the application beside the present request (the thread of that row only)."""

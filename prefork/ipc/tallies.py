@@ -14,26 +14,26 @@ from dataclasses import dataclass, replace
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 """The upper ends, in seconds, of the classes of durations; the last class has none."""
 
-_ACCEPTED, _FAILED, _REFUSED, _NANOSECONDS, _CLASSES = range(5)
+_ACCEPTED, _CLOSED, _FAILED, _REFUSED, _NANOSECONDS, _CLASSES = range(6)
 _BLOCK = _CLASSES + len(BOUNDS) + 1  # words
 _WORD_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Connections (or datagrams) of one listener. `lost` were open in a worker that died, `refused` never served."""
+    """Connections (or datagrams) of one listener, and how long requests took.
+
+    `closed` have ended in an orderly way, whether their handler failed or not; `lost` were open in a worker that died,
+    `refused` never served. A request is a connection, or a message of those that are served message by message.
+    """
 
     accepted: int = 0
+    closed: int = 0
     failed: int = 0
     lost: int = 0
     refused: int = 0
     seconds: float = 0.0
     durations: tuple[int, ...] = (0,) * (len(BOUNDS) + 1)
-
-    @property
-    def closed(self) -> int:
-        """Those that have ended in an orderly way, whether their handler failed or not."""
-        return sum(self.durations)
 
     @property
     def open(self) -> int:
@@ -52,6 +52,7 @@ class Tally:
     def __add__(self, other: Tally) -> Tally:
         return Tally(
             self.accepted + other.accepted,
+            self.closed + other.closed,
             self.failed + other.failed,
             self.lost + other.lost,
             self.refused + other.refused,
@@ -108,13 +109,18 @@ class TallyRows:
         """Count that it is closed without being served (the thread of that row only)."""
         self._words[row * self._row + listener * _BLOCK + _REFUSED] += 1
 
-    def closed(self, row: int, listener: int, failed: bool, seconds: float) -> None:
+    def closed(self, row: int, listener: int, failed: bool) -> None:
         """Count its end (the thread of that row only)."""
         words, at = self._words, row * self._row + listener * _BLOCK
         if failed:
             words[at + _FAILED] += 1
+        words[at + _CLOSED] += 1
+
+    def took(self, row: int, listener: int, seconds: float) -> None:
+        """Note how long a request took (the thread of that row only)."""
+        words, at = self._words, row * self._row + listener * _BLOCK
         words[at + _NANOSECONDS] += int(1e9 * seconds)
-        words[at + _CLASSES + bisect_left(BOUNDS, seconds)] += 1  # last: this ends it
+        words[at + _CLASSES + bisect_left(BOUNDS, seconds)] += 1
 
     def read(self) -> dict[str, Tally]:
         """Add up all thread rows."""
@@ -122,9 +128,9 @@ class TallyRows:
         total: dict[str, Tally] = {}
         for index, listener in enumerate(self._listeners):
             sums = [sum(words[index * _BLOCK + word :: self._row]) for word in range(_BLOCK)]
-            durations = tuple(sums[_CLASSES:])
             # What is counted while we read may be seen at its end and not at its beginning.
-            accepted = max(sums[_ACCEPTED], sum(durations))
-            tally = Tally(accepted, sums[_FAILED], 0, sums[_REFUSED], sums[_NANOSECONDS] / 1e9, durations)
+            accepted = max(sums[_ACCEPTED], sums[_CLOSED])
+            seconds, durations = sums[_NANOSECONDS] / 1e9, tuple(sums[_CLASSES:])
+            tally = Tally(accepted, sums[_CLOSED], sums[_FAILED], 0, sums[_REFUSED], seconds, durations)
             total[listener] = total[listener] + tally if listener in total else tally
         return total

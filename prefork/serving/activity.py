@@ -36,6 +36,9 @@ if TYPE_CHECKING:
         def message_began(self, row: int, listener: int) -> None:
             """The row's connection is served another message."""
 
+        def message_ended(self, row: int, served: bool = True) -> None:
+            """It has been served; or it was none, but the end of the connection."""
+
         def load_changed(self, busy: int | None) -> None:
             """So much is being served now; None: nothing is accepted any more. Told one at a time, by any thread."""
 
@@ -74,6 +77,9 @@ class NoActivity:
         pass
 
     def message_began(self, row: int, listener: int) -> None:
+        pass
+
+    def message_ended(self, row: int, served: bool = True) -> None:
         pass
 
     def load_changed(self, busy: int | None) -> None:

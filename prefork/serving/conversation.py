@@ -95,6 +95,10 @@ class Conversation:
         self.unread = has_unread(self._handler.rfile) or bool(self._pending())
         return self.thread.pool.await_message(self.thread, self)
 
+    def note_end(self) -> None:
+        """Tell that what could be read was the end, and no message."""
+        self.thread.pool.activity.message_ended(self.thread.row, served=False)
+
     def _serve(self) -> None:
         if self.leaving:
             self._handler.finish()

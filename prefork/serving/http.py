@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from prefork.serving.conversation import Conversation
-from prefork.serving.messages import make_reader
+from prefork.serving.messages import at_end, make_reader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,6 +48,9 @@ class HttpConversation(Conversation):
             handler.rfile.close()  # nothing has been read yet
             handler.rfile = make_reader(handler.connection)
         while self.wait_for_message():
+            if at_end(handler.rfile):
+                self.note_end()
+                return
             handler.close_connection = True  # unless the request says otherwise
             handler.handle_one_request()
             if handler.close_connection:

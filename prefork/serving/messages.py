@@ -74,9 +74,14 @@ class MessageRequestHandler(StreamRequestHandler):
                 self.finish()
 
     def _wait_for_message(self) -> bool:
-        if self._conversation is not None and not self._conversation.wait_for_message():
+        conversation = self._conversation
+        if conversation is not None and not conversation.wait_for_message():
             return False
-        return not at_end(self.rfile)
+        if not at_end(self.rfile):
+            return True
+        if conversation is not None:
+            conversation.note_end()
+        return False
 
 
 class ConnectionReader(RawIOBase):

@@ -157,6 +157,8 @@ class Pool:
 
     def await_message(self, me: PoolThread, conversation: Conversation) -> bool:
         """Say whether the connection has something to read; if not, it is to be parked, or is over."""
+        if me.messages:
+            self.activity.message_ended(me.row)
         conversation.descriptor = conversation.request.fileno()
         if conversation.descriptor < 0:
             return False  # its handler has closed it

@@ -126,6 +126,9 @@ class RecordingActivity:
     def message_began(self, row: int, listener: int) -> None:
         self._activity.message_began(row, listener)
 
+    def message_ended(self, row: int, served: bool = True) -> None:
+        self._activity.message_ended(row, served)
+
     def load_changed(self, busy: int | None) -> None:
         self._activity.load_changed(busy)
 

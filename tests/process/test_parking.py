@@ -97,6 +97,7 @@ def test_connections_over_tls_are_parked_and_recorded_once(serve: Serve, project
         eventually(lambda: parked(server) == 20)
         stack.close()
         eventually(lambda: parked(server) == 0)
+        eventually(lambda: sum(server.status()["connections"][0]["durations"]) == 60)  # each message
         assert server.stop() == 0
 
     records = (project / "access.log").read_text().splitlines()

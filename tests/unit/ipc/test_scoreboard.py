@@ -42,6 +42,28 @@ def test_a_row_with_several_requests_is_told_which_one_ended() -> None:
     assert rows.tallies()[LISTENERS[3]] == Tally(accepted=1)
 
 
+def test_a_connection_is_one_request_unless_it_is_served_message_by_message() -> None:
+    rows = Scoreboard(slots=1, threads=3, listeners=LISTENERS).worker(0)
+    rows.opened(0, 0, None)
+    rows.closed(0, failed=False)
+    rows.opened(1, 1, None)
+    for _ in range(3):
+        rows.message_began(1, 1)
+        rows.message_ended(1)
+    rows.parked(1)
+    rows.resumed(2, 1, None)
+    rows.message_began(2, 1)
+    rows.closed(2, failed=True)  # in the middle of a message
+    rows.opened(1, 2, None)
+    rows.message_began(1, 2)
+    rows.message_ended(1, served=False)
+    rows.closed(1, failed=False)
+
+    told = [rows.tallies()[listener] for listener in LISTENERS[:3]]
+    assert [sum(tally.durations) for tally in told] == [1, 4, 0]
+    assert [(tally.accepted, tally.closed, tally.failed) for tally in told] == [(1, 1, 0), (1, 1, 1), (1, 1, 0)]
+
+
 def test_a_tag_does_not_outlive_its_request() -> None:
     rows = Scoreboard(slots=1, threads=1, listeners=LISTENERS).worker(0)
     rows.opened(0, 0, ("a", 1))

@@ -14,7 +14,8 @@ def test_rows_and_listeners_are_counted_apart_and_added_up() -> None:
     rows.opened(0, 0)
     rows.opened(2, 0)
     rows.opened(2, 1)
-    rows.closed(2, 0, failed=True, seconds=0.5)
+    rows.took(2, 0, 0.5)
+    rows.closed(2, 0, failed=True)
 
     told = rows.read()
     assert (told["tcp://a:1"].accepted, told["tcp://a:1"].failed, told["tcp://a:1"].open) == (2, 1, 1)
@@ -36,8 +37,7 @@ def test_slots_do_not_touch_each_other() -> None:
 )
 def test_a_duration_is_counted_in_its_class_which_includes_its_upper_end(seconds: float, place: int) -> None:
     rows = board().slot(0)
-    rows.opened(0, 0)
-    rows.closed(0, 0, failed=False, seconds=seconds)
+    rows.took(0, 0, seconds)
 
     assert rows.read()["tcp://a:1"].durations[place] == 1
 
@@ -46,7 +46,7 @@ def test_what_was_open_in_a_dead_worker_is_lost() -> None:
     rows = board().slot(0)
     rows.opened(0, 0)
     rows.opened(1, 0)
-    rows.closed(1, 0, failed=False, seconds=0.1)
+    rows.closed(1, 0, failed=False)
 
     buried = rows.read()["tcp://a:1"].bury()
     assert (buried.lost, buried.open, buried.served) == (1, 0, 1)

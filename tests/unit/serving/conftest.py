@@ -53,6 +53,9 @@ class Notes:
     def message_began(self, row: int, listener: int) -> None:
         self.lines.append(("message", row, listener))
 
+    def message_ended(self, row: int, served: bool = True) -> None:
+        self.lines.append(("message ended", row, served))
+
     def load_changed(self, busy: int | None) -> None:
         pass
 

@@ -51,6 +51,9 @@ class Notes:
     def resumed(self, row: int, listener: int, client_address: object, kept: object) -> None:
         self._note("resumed", row, listener)
 
+    def message_ended(self, row: int, served: bool = True) -> None:
+        pass
+
     def message_began(self, row: int, listener: int) -> None:
         self._note("message", row, listener)
 
