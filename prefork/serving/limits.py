@@ -142,12 +142,18 @@ class Admission:
         self._note_refused(name)
         return False
 
+    def release_peer(self, connection: Any) -> None:
+        """Count a connection for its peer no longer: when the peer sees its end it may come back at once."""
+        with self._lock:
+            if fingerprint := self._open.get(id(connection)):
+                self._open[id(connection)] = 0
+                self._account.add_peer(fingerprint, -1)
+
     def ended(self, connection: Any) -> None:
         """Count the end of a connection; of a datagram, or again, it does no harm."""
+        self.release_peer(connection)
         with self._lock:
             fingerprint = self._open.pop(id(connection), None)
-            if fingerprint:
-                self._account.add_peer(fingerprint, -1)
         if fingerprint is not None:
             self.cancel()
 

@@ -90,6 +90,7 @@ class PoolThread(threading.Thread):
         """Serve what a parked connection has to say."""
         self.failed = False
         self.conversation = conversation
+        self.accepted = conversation.accepted
         conversation.thread = self
         try:
             self.pool.activity.resumed(self.row, conversation.listener, conversation.client_address, conversation.kept)

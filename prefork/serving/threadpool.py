@@ -131,6 +131,7 @@ class ThreadPoolMixIn:
     def shutdown_request(self, request: Any) -> None:
         """End the request in an orderly way, so that its peer can read what was sent to it."""
         if isinstance(request, socket.socket):
+            _release_peer()
             linger_if_unread(request)
         super().shutdown_request(request)  # type: ignore[misc]  # of the server class this is mixed into
 
@@ -220,6 +221,13 @@ def conversation_kind(handler: type[Any]) -> type[Conversation] | None:
     if issubclass(handler, MessageRequestHandler):
         return Conversation
     return HttpConversation if is_parkable(handler) else None
+
+
+def _release_peer() -> None:
+    """Count the calling thread's connection for its peer no longer."""
+    thread = threading.current_thread()
+    if isinstance(thread, PoolThread) and thread.pool.admission is not None:
+        thread.pool.admission.release_peer(thread.accepted)
 
 
 def _current_pool() -> Pool | None:

@@ -12,6 +12,7 @@ import pytest
 from prefork.ipc.ledger import Ledger
 from prefork.serving import limits
 from prefork.serving.limits import Admission, peer_name
+from prefork.serving.threadpool import ThreadPoolTCPServer
 from tests.unit.serving.conftest import PATIENCE, Bench, make_server
 
 
@@ -188,6 +189,18 @@ def test_a_surplus_connection_is_closed_by_the_pool_and_its_place_free_again(led
     held.close()
     _wait_for_total(ledger, 0)
     assert bench.talk(bench.connect()) == b"x"
+
+
+def test_a_peer_that_comes_back_when_it_sees_the_end_is_within_its_limit(ledger: Ledger, bench: Bench) -> None:
+    class Closing(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.sendall(b"bye")
+
+    bench.pool(make_server(Closing, ThreadPoolTCPServer), admission=admission(ledger, per_peer=1))
+    for _ in range(300):
+        with bench.connect() as client:
+            assert client.recv(100) == b"bye"
+            assert client.recv(100) == b""
 
 
 def _wait_for_total(ledger: Ledger, count: int) -> None:
