@@ -105,21 +105,47 @@ def test_reload_follows_until_the_new_code_serves(serve: Serve, project: Path) -
         assert ask_once(server.address, "version") == "2"
 
 
-def test_on_a_terminal_a_reload_shows_one_line_that_changes(serve: Serve) -> None:
+@pytest.mark.parametrize(
+    ("order", "result", "line"),
+    [
+        ("reload", "reloaded: generation 2 serves", r"reloading \d+s \| 2 of 2 serve, 1 starting \| starting worker: "),
+        ("scale 3", "scaled to 3", r"scaling \d+s \| 2 of 3 serve(, 1 starting)? \| s(caled|tarting worker): "),
+        ("stop", "stopped: process", r"stopping \d+s \| .* \| exiting with status 0: "),
+    ],
+    ids=["reload", "scale", "stop"],
+)
+def test_on_a_terminal_a_long_order_shows_one_line_that_changes(
+    serve: Serve, order: str, result: str, line: str
+) -> None:
     with serve(workers=2) as server:
-        terminal, theirs = pty.openpty()
-        words = [sys.executable, "-m", "prefork", "reload", "--pid", str(server.pid)]
-        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=theirs, text=True) as reloading:
-            os.close(theirs)
-            shown = read_terminal(terminal)
-            assert reloading.stdout is not None
-            result = reloading.stdout.read()
+        printed, shown = order_on_a_terminal(server, order)
 
-        lines = shown.split("\r")
-        assert result == "reloaded: generation 2 serves\n"
-        assert "\n" not in shown
-        assert any(re.match(r"reloading \ds \| 2 of 2 serve, 1 starting \| starting worker: ", line) for line in lines)
-        assert lines[-1] == "\x1b[K"
+    assert printed.startswith(result)
+    assert "\n" not in shown
+    lines = shown.split("\r")
+    assert any(re.match(line, one) for one in lines), lines
+    assert lines[-1] == "\x1b[K"
+
+
+@pytest.mark.parametrize("order", ["scale 3", "stop"])
+def test_in_a_pipe_a_long_order_tells_each_decision_on_a_line(serve: Serve, order: str) -> None:
+    with serve(workers=2) as server:
+        done = prefork(*order.split(), "--pid", str(server.pid))
+
+    assert done.returncode == 0
+    assert "\r" not in done.stderr
+    assert any(line.startswith(("starting worker: ", "exiting with status 0: ")) for line in done.stderr.splitlines())
+
+
+def order_on_a_terminal(server: Server, order: str) -> tuple[str, str]:
+    """Run a command with a terminal as its standard error; return what it printed and what the terminal was told."""
+    terminal, theirs = pty.openpty()
+    words = [sys.executable, "-m", "prefork", *order.split(), "--pid", str(server.pid)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=theirs, text=True) as ordering:
+        os.close(theirs)
+        shown = read_terminal(terminal)
+        assert ordering.stdout is not None
+        return ordering.stdout.read(), shown
 
 
 def read_terminal(descriptor: int) -> str:

@@ -16,7 +16,7 @@ import pytest
 
 from prefork.testing import Server
 from tests.process.conftest import Serve
-from tests.process.test_control import control, prefork
+from tests.process.test_control import control, order_on_a_terminal, prefork
 from tests.process.test_deaths import children_of, wait_for_end
 from tests.support.application import write_application
 from tests.support.clients import LineClient, ask_once, eventually, steady_load
@@ -44,6 +44,16 @@ def stopping(pid: int) -> Iterator[int]:
         waiting.register(process, select.POLLIN)
         assert waiting.poll(30_000), f"the successor {pid} does not leave"
         os.close(process)
+
+
+def test_an_upgrade_shows_its_progress_on_a_terminal(serve: Serve) -> None:
+    with serve(workers=2) as server:
+        printed, shown = order_on_a_terminal(server, "upgrade")
+        with stopping(int(printed.removeprefix("upgraded: process ").removesuffix(" serves\n"))):
+            assert server.process.wait(30) == 0
+
+    assert "\n" not in shown
+    assert any(re.match(r"upgrading \d+s \| .* \| ", line) for line in shown.split("\r")), shown
 
 
 def test_upgrades_under_load_lose_no_request(serve: Serve, project: Path) -> None:
