@@ -68,6 +68,11 @@ def peer_in_python(name: str) -> Contender:
     return Contender(name, lambda: _started([sys.executable, "-m", "tests.bench.peers.python", name]))
 
 
+def peer_waiting(way: str, threads: int) -> Contender:
+    command = [sys.executable, "-m", "tests.bench.peers.waiting", way, str(threads)]
+    return Contender(f"{way}, {threads} threads", lambda: _started(command))
+
+
 def peer_compiled(name: str, source: str, compiler: str, *arguments: str) -> Contender:
     @contextmanager
     def start() -> Iterator[Running]:
@@ -83,6 +88,7 @@ def peer_compiled(name: str, source: str, compiler: str, *arguments: str) -> Con
 CONTENDERS = [
     prefork_contender("BaseRequestHandler", "tests.bench.pong:PongHandler"),
     prefork_contender("StreamRequestHandler", "tests.bench.pong:StreamPongHandler"),
+    prefork_contender("MessageRequestHandler", "tests.bench.pong:MessagePongHandler"),
     peer_compiled("C, epoll", "pong.c", "cc", "-O2"),
     peer_compiled("Go, net", "pong.go", "go", "build"),
     peer_in_python("uvloop"),

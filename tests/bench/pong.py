@@ -2,6 +2,8 @@
 
 import socketserver
 
+from prefork.serving import MessageRequestHandler
+
 
 class PongHandler(socketserver.BaseRequestHandler):
     def handle(self) -> None:
@@ -12,4 +14,10 @@ class PongHandler(socketserver.BaseRequestHandler):
 class StreamPongHandler(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         while self.rfile.readline():
+            self.wfile.write(b"+PONG\r\n")
+
+
+class MessagePongHandler(MessageRequestHandler):
+    def handle_message(self) -> None:
+        if self.rfile.readline():
             self.wfile.write(b"+PONG\r\n")
