@@ -25,21 +25,27 @@ class Turns:
     def begin(self) -> None:
         """The wait is over. Again in the same turn it does no harm."""
         if self._begun is None:
-            self._begun = self._own_time()
+            delayed = self._delayed()  # first, and last in `end`: what is between two looks at clocks is no turn
+            self._begun = time.monotonic() - delayed
 
     def end(self) -> None:
         """The next wait begins."""
+        now = time.monotonic()
+        delayed = self._delayed()
         if self._begun is not None:
-            self.longest = max(self.longest, self._own_time() - self._begun)
+            self.longest = max(self.longest, now - delayed - self._begun)
             self._begun = None
 
-    def _own_time(self) -> float:
-        """Return a clock that stands still while the processor is with others (proc_pid_schedstat, in nanoseconds)."""
-        now = time.monotonic()
+    def _delayed(self) -> float:
+        """Return for how long this thread has waited for a processor since its start (/proc/PID/schedstat)."""
         if self._statistics < 0:
-            return now
-        delayed = os.pread(self._statistics, 100, 0).split()[1]
-        return now - int(delayed) / 1e9
+            return 0.0
+        try:
+            return int(os.pread(self._statistics, 100, 0).split()[1]) / 1e9
+        except (OSError, ValueError, IndexError):
+            self.close()
+            self._begun = None  # what it was begun with does not fit any more
+            return 0.0
 
     def close(self) -> None:
         """Give back what was opened."""
