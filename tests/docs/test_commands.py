@@ -30,7 +30,7 @@ def words_of(command: str) -> list[str]:
 
 @pytest.mark.parametrize("command", commands())
 def test_a_command_exists_with_its_options(command: str) -> None:
-    context = click.Context(prefork, info_name="prefork")
+    context = click.Context(prefork, info_name="prefork", **prefork.context_settings)
     # The parsers raise NoSuchOption, and complain of missing values.
     _, words, _ = prefork.make_parser(context).parse_args(words_of(command))
     if words:

@@ -10,11 +10,13 @@ from prefork.cli.setting_options import load_from
 from prefork.config.options import DeclaredOption, declared_options
 
 OPTIONS = [option for option in declared_options().values() if option.name != "target"]
+# A command keeps the names of its help from the first context that it is used in.
+PARENT = click.Context(prefork, info_name="prefork", **prefork.context_settings)
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
 def test_the_help_of_run_explains_every_option(option: DeclaredOption) -> None:
-    text = run_command.get_help(click.Context(run_command, info_name="prefork run", terminal_width=80))
+    text = run_command.get_help(click.Context(run_command, PARENT, "prefork run", terminal_width=80))
 
     words = " ".join(text.split())
     assert f" {option.flag} " in words
@@ -22,7 +24,7 @@ def test_the_help_of_run_explains_every_option(option: DeclaredOption) -> None:
 
 
 def context(*arguments: str) -> click.Context:
-    return run_command.make_context("run", list(arguments))
+    return run_command.make_context("run", list(arguments), PARENT)
 
 
 def test_only_what_was_typed_counts() -> None:
