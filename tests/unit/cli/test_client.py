@@ -96,7 +96,7 @@ def test_a_silent_order_goes_on_while_others_get_an_answer(monkeypatch: pytest.M
         "reload": [{"log": "slow"}, AfterRequest("status"), {"ok": True, "result": 7}],
         **STATUS,
     }
-    with FakeControlServer(answers) as server, Connection(server.place, 0.2) as connection:
+    with FakeControlServer(answers) as server, Connection(server.place, 1.0) as connection:
         # The one that asks whether others get an answer has time for it.
         monkeypatch.setattr(client, "Connection", lambda place, limit: Connection(place, 30.0))
         listener = Listener()
