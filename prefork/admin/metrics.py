@@ -15,8 +15,6 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
-from prefork.system.usage import Usage
-
 Kind = Literal["counter", "gauge", "histogram"]
 
 
@@ -35,10 +33,10 @@ OPENMETRICS = Format("application/openmetrics-text; version=1.0.0; charset=utf-8
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What there is to be shown: the status, what its processes use by their pid, and how old the status is."""
+    """What there is to be shown: the status, the CPU time of its workers by their pid, and how old the status is."""
 
     status: Mapping[str, Any]
-    usage: Mapping[int, Usage]
+    cpu: Mapping[int, float | None]
     age: float
 
 
@@ -78,14 +76,10 @@ def _of_totals(field: str) -> Callable[[View], Iterable[Row]]:
     return lambda view: [((), view.status["totals"][field])] if field in view.status["totals"] else []
 
 
-def _of_usage(read: Callable[[Usage], float | None]) -> Callable[[View], Iterable[Row]]:
-    def rows(view: View) -> Iterator[Row]:
-        for worker in view.status["workers"]:
-            used = read(view.usage.get(worker["pid"], Usage()))
-            if used is not None:
-                yield (worker["slot"], worker["generation"]), used
-
-    return rows
+def _cpu(view: View) -> Iterator[Row]:
+    for worker in view.status["workers"]:
+        if (used := view.cpu.get(worker["pid"])) is not None:
+            yield (worker["slot"], worker["generation"]), used
 
 
 def _of_workers(field: str) -> Callable[[View], Iterable[Row]]:
@@ -324,7 +318,7 @@ FAMILIES = (
         "gauge",
         "Memory of a worker, what it shares with others included (RSS).",
         _WORKER,
-        _of_usage(lambda usage: usage.rss),
+        _of_workers("rss"),
     ),
     Family(
         "prefork_worker_proportional_bytes",
@@ -338,7 +332,7 @@ FAMILIES = (
         "counter",
         "CPU time of a worker.",
         _WORKER,
-        _of_usage(lambda usage: usage.cpu),
+        _cpu,
     ),
     Family(
         "prefork_worker_beat_age_seconds",
@@ -365,11 +359,6 @@ FAMILIES = (
 
 
 *_TOLD, _AGE = FAMILIES
-
-
-def render(view: View, wanted: Format) -> str:
-    """Write all metrics that have something to say."""
-    return render_told(view, wanted) + render_age(view, wanted)
 
 
 def render_told(view: View, wanted: Format) -> str:

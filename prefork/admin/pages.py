@@ -19,7 +19,7 @@ from prefork.admin.agent import agent_line
 from prefork.admin.history import History
 from prefork.admin.http import Request, Response
 from prefork.admin.metrics import OPENMETRICS, PLAIN, Format, View, render_age, render_told
-from prefork.system.usage import usage_of
+from prefork.system.usage import cpu_seconds
 
 _SILENT_AFTER = 5.0  # seconds after which the master is said not to answer
 _JSON = "application/json"
@@ -109,8 +109,8 @@ class Pages:
         with self._rendering:  # made once of each status, however many ask: reading the memory of processes costs them
             if wanted not in heard.metrics:
                 pids = [worker["pid"] for worker in heard.status["workers"] if worker["pid"]]
-                usage = {pid: usage_of(pid, self._master_pid) for pid in pids}
-                heard.metrics[wanted] = render_told(View(heard.status, usage, 0.0), wanted).encode()
+                cpu = {pid: cpu_seconds(pid, self._master_pid) for pid in pids}
+                heard.metrics[wanted] = render_told(View(heard.status, cpu, 0.0), wanted).encode()
         # Not kept with the rest: it has to grow while the master says nothing.
         age = render_age(View(heard.status, {}, time.monotonic() - heard.at), wanted).encode()
         return Response(heard.metrics[wanted] + age, wanted.content_type)

@@ -4,17 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Resident memory in bytes and CPU in seconds; None is what cannot be read."""
-
-    rss: int | None = None
-    cpu: float | None = None
 
 
 def resident_bytes(pid: int) -> int | None:
@@ -49,27 +40,18 @@ def own_proportional_bytes() -> int:
     return int(found[1]) << 10 if found else 0
 
 
-def cpu_seconds(pid: int) -> float | None:
-    """Return the processor time that a process has used, or None where it cannot be read."""
-    import psutil
+def cpu_seconds(pid: int, parent: int | None = None) -> float | None:
+    """Return the processor time that a process has used, or None where it cannot be read.
 
-    try:
-        used = psutil.Process(pid).cpu_times()
-    except (psutil.Error, OSError):
-        return None
-    return float(used.user + used.system)
-
-
-def usage_of(pid: int, parent: int) -> Usage:
-    """Return what a child of `parent` uses: nothing if it has gone, even if its pid belongs to somebody else by now."""
+    With `parent`, only of a child of that process: the pid of one that has gone may belong to somebody else by now.
+    """
     import psutil
 
     try:
         process = psutil.Process(pid)
-        if process.ppid() != parent:
-            return Usage()
-        times = process.cpu_times()
-        rss, cpu = process.memory_info().rss, times.user + times.system
+        if parent is not None and process.ppid() != parent:
+            return None
+        used = process.cpu_times()
     except (psutil.Error, OSError):
-        return Usage()
-    return Usage(rss, cpu)
+        return None
+    return float(used.user + used.system)

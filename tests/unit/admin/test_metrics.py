@@ -2,13 +2,16 @@
 
 import pytest
 
-from prefork.admin.metrics import DOCUMENT, FAMILIES, OPENMETRICS, PLAIN, Format, View, render, updated
-from prefork.system.usage import Usage
+from prefork.admin.metrics import DOCUMENT, FAMILIES, OPENMETRICS, PLAIN, Format, View, render_age, render_told, updated
 from tests.docs.pages import ROOT
 from tests.support import tools
 from tests.unit.admin.view import status, worker
 
-VIEW = View(status(), {100: Usage(5, 1.5), 101: Usage(6, 2.5)}, 0.5)
+VIEW = View(status(), {100: 1.5, 101: 2.5}, 0.5)
+
+
+def render(view: View, wanted: Format) -> str:
+    return render_told(view, wanted) + render_age(view, wanted)
 
 
 def lines(view: View = VIEW, wanted: Format = PLAIN) -> list[str]:
@@ -45,6 +48,7 @@ def lines(view: View = VIEW, wanted: Format = PLAIN) -> list[str]:
         'prefork_workers_replaced_total{reason="max_requests"} 3',
         'prefork_reloads_total{result="complete"} 3',
         'prefork_reloads_total{result="failed"} 1',
+        'prefork_worker_resident_bytes{worker="0",generation="2"} 5',
         'prefork_worker_proportional_bytes{worker="0",generation="2"} 4',
         'prefork_worker_cpu_seconds_total{worker="1",generation="2"} 2.5',
         "prefork_suspects_total 2",

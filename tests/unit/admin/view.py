@@ -52,7 +52,7 @@ def status(**fields: Any) -> dict[str, Any]:
         "candidate": None,
         "wanted": 2,
         "workers": [
-            worker(0, parked=4),
+            worker(0, parked=4, rss=5),
             worker(1, parked=3),
             worker(2, generation=1, state="draining"),
             {**worker(3), "pid": None},
