@@ -151,9 +151,10 @@ class Admission:
 
     def ended(self, connection: Any) -> None:
         """Count the end of a connection; of a datagram, or again, it does no harm."""
-        self.release_peer(connection)
         with self._lock:
             fingerprint = self._open.pop(id(connection), None)
+            if fingerprint:
+                self._account.add_peer(fingerprint, -1)
         if fingerprint is not None:
             self.cancel()
 

@@ -124,6 +124,12 @@ class PoolThread(threading.Thread):
             discard(request)
 
 
+def note_refused() -> None:
+    """Tell that the connection of the calling thread is not served, if that is a thread of a pool."""
+    if isinstance(thread := threading.current_thread(), PoolThread):
+        thread.pool.activity.refused(thread.row)
+
+
 def went_idle(error: BaseException | None) -> bool:
     """Say whether this ended the calling thread's connection because it was silent for as long as it may be."""
     thread = threading.current_thread()

@@ -15,7 +15,7 @@ from time import monotonic
 from weakref import WeakKeyDictionary
 
 from prefork.serving import tls
-from prefork.serving.poolthread import PoolThread
+from prefork.serving.poolthread import PoolThread, note_refused
 from prefork.serving.proxy import receive_header
 from prefork.serving.proxy_header import ProxyHeaderError
 
@@ -81,8 +81,7 @@ class StagesMixIn:
 
     def _refuse(self, passage: _Passage, reason: str) -> None:
         self.report_refused(reason, passage.client_address)
-        if isinstance(thread := threading.current_thread(), PoolThread):
-            thread.pool.activity.refused(thread.row)
+        note_refused()
         self.shutdown_request(passage.request)
 
     def shutdown_request(self, request: Any) -> None:

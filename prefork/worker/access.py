@@ -176,13 +176,6 @@ def watch(server: Any, activity: RecordingActivity) -> None:
     server.shutdown_request = completed
 
 
-def note_refused_by_pool(_: object) -> None:
-    """Note that the calling thread's connection is not served."""
-    thread = threading.current_thread()
-    if isinstance(thread, PoolThread):
-        thread.pool.activity.refused(thread.row)
-
-
 def _outcome_now() -> str:
     """Say how a connection ends whose server closes it; "" if only its failing tells."""
     thread = threading.current_thread()

@@ -8,9 +8,10 @@ import threading
 
 from prefork.serving.mixins import ForkingMixIn
 from prefork.serving.pool import Pool
+from prefork.serving.poolthread import note_refused
 from prefork.serving.threadpool import ThreadPoolMixIn
 from prefork.worker import reporting, waking
-from prefork.worker.access import FORKED, Record, RecordingActivity, note_refused_by_pool, watch, watch_refusals
+from prefork.worker.access import FORKED, Record, RecordingActivity, watch, watch_refusals
 from prefork.worker.connections import Connections
 from prefork.worker.gated import GatedDatagrams, GatedStream, count_datagrams
 from prefork.worker.services import ForeignService, PooledService
@@ -62,7 +63,7 @@ class Assembly:
         foreign = [(server, gate) for server, gate in adopted if not is_pooled(server)]
         for server, gate in pooled:
             adoption.set_kind(server, gate, SharedDatagrams if gate.datagrams else Shared)
-            watch_refusals(server, note_refused_by_pool)
+            watch_refusals(server, lambda request: note_refused())
         if foreign and (self._admission is not None or self._settings.idle_timeout):
             names = ", ".join(sorted({type(server).__qualname__ for server, _ in foreign}))
             log.warning(_UNLIMITED, names)
