@@ -19,7 +19,7 @@ from tests.process.test_deaths import children_of, wait_for_end
 from tests.process.test_upgrade import stopping, upgrade
 from tests.support import tools
 from tests.support.admin import address_of, exchange, fetch, fetch_json, metrics, read_all, total, url_of
-from tests.support.application import write_application
+from tests.support.application import WAITING_FOR_GO, write_application
 from tests.support.clients import LineClient, ask_once, connect, eventually
 from tests.support.processes import suspended
 
@@ -141,7 +141,7 @@ def test_a_full_queue_and_dropped_datagrams_are_seen(serve: Serve) -> None:
 def test_it_tells_of_start_readiness_and_stop(serve: Serve, project: Path) -> None:
     write_application(
         project,
-        extra="\nimport pathlib, select\nwhile not pathlib.Path('go').exists(): select.select([], [], [], 0.05)\n",
+        extra=WAITING_FOR_GO,
     )
     admin = f"unix:{project}/admin"
     with serve(admin=admin, wait_until_ready=False, drain_delay=600) as server:

@@ -23,7 +23,7 @@ from prefork.testing import Address, Server
 from tests.process.conftest import Serve
 from tests.process.test_deaths import children_of, wait_for_end
 from tests.support import tools
-from tests.support.application import write_application
+from tests.support.application import WAITING_FOR_GO, write_application
 from tests.support.clients import LineClient, ask_once, eventually, steady_load
 
 Done = subprocess.CompletedProcess[str]
@@ -632,7 +632,7 @@ def test_a_command_that_is_interrupted_leaves_the_reload_going(serve: Serve, pro
         write_application(
             project,
             version="2",
-            extra="\nimport pathlib, select\nwhile not pathlib.Path('go').exists(): select.select([], [], [], 0.05)\n",
+            extra=WAITING_FOR_GO,
         )
         command = subprocess.Popen(
             [sys.executable, "-m", "prefork", "reload", "--pid", str(server.pid)],

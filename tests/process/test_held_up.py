@@ -18,7 +18,7 @@ import pytest
 
 from prefork.testing import Server
 from tests.process.conftest import Serve
-from tests.process.test_control import control, prefork
+from tests.process.test_control import connect_to, control, prefork
 from tests.support.admin import address_of, fetch
 from tests.support.clients import accepts, ask_once, eventually, steady_load
 
@@ -30,23 +30,16 @@ Hostile = Callable[[Server, ExitStack], None]
 ANYWHERE = "tcp://127.0.0.1:0"
 
 
-def control_client(server: Server, stack: ExitStack) -> socket.socket:
-    client = stack.enter_context(socket.socket(socket.AF_UNIX))
-    client.connect(f"\0prefork/{os.getuid()}/{server.pid}")
-    client.settimeout(30)
-    return client
-
-
 def ask_half(server: Server, stack: ExitStack) -> None:
     """Send half a line of JSON, from as many clients as may be connected."""
     for _ in range(32):
-        control_client(server, stack).sendall(b'{"command": "sta')
+        stack.enter_context(connect_to(server)).sendall(b'{"command": "sta')
 
 
 def ask_without_end(server: Server, stack: ExitStack) -> None:
     """Send a gigabyte in one line, as far as it is taken."""
     for _ in range(10):
-        client = control_client(server, stack)
+        client = stack.enter_context(connect_to(server))
         with pytest.raises(ConnectionError):
             for _ in range(1000):
                 client.sendall(b"x" * 1_000_000)
@@ -54,13 +47,13 @@ def ask_without_end(server: Server, stack: ExitStack) -> None:
 
 def say_nothing(server: Server, stack: ExitStack) -> None:
     for _ in range(1000):
-        control_client(server, stack)
+        stack.enter_context(connect_to(server))
 
 
 def ask_all_at_once(server: Server, stack: ExitStack) -> None:
     """Ask for the status with as many clients as may be connected, and do not read it."""
     for _ in range(3):
-        clients = [control_client(server, stack) for _ in range(32)]
+        clients = [stack.enter_context(connect_to(server)) for _ in range(32)]
         for client in clients:
             client.sendall(b'{"command": "status"}\n')
         for client in clients:

@@ -62,6 +62,10 @@ class Datagrams(socketserver.DatagramRequestHandler):
 '''
 
 
+WAITING_FOR_GO = "\nimport pathlib, select\nwhile not pathlib.Path('go').exists(): select.select([], [], [], 0.05)\n"
+"""What an application does whose import ends when there is a file `go`."""
+
+
 def write_application(directory: Path, version: str = "1", extra: str = "") -> Path:
     """Write app.py into the directory, whole or not at all, and return its path."""
     path = directory / "app.py"
