@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Ends by itself when its parent is gone or an hour is over, whatever happens to us.
+# One a round. Ends by itself when its parent is gone or an hour is over, whatever happens to us.
 BUSY = """
 import os, time
 end, parent = time.monotonic() + 3600, os.getppid()
@@ -33,14 +33,14 @@ def main(rounds: int, paths: list[str]) -> int:
         print("flakes: no tests given")
         return 2
     failed = []
-    with busy_loop():
-        for number in range(1, rounds + 1):
-            started = time.monotonic()
+    for number in range(1, rounds + 1):
+        started = time.monotonic()
+        with busy_loop():
             code = subprocess.call([sys.executable, "-m", "pytest", "-q", *paths], stdin=subprocess.DEVNULL)
-            outcome = "failed" if code else "passed"
-            print(f"flakes: round {number} of {rounds}: {outcome}, {time.monotonic() - started:.0f} s", flush=True)
-            if code:
-                failed.append(number)
+        outcome = "failed" if code else "passed"
+        print(f"flakes: round {number} of {rounds}: {outcome}, {time.monotonic() - started:.0f} s", flush=True)
+        if code:
+            failed.append(number)
     print(f"flakes: {len(failed)} of {rounds} rounds failed{': ' if failed else ''}{', '.join(map(str, failed))}")
     return 1 if failed else 0
 
