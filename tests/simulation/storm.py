@@ -202,8 +202,11 @@ class Storm:
     def _end_of_storm(self) -> None:
         self.world.storming = False
         self._change_demand(busy=0.4, queued=0)
-        self.world.tell(events.UndrainRequested("uid 0"))
         self.world.unsound.clear()
+        # A drain may be on its way still, or wait until the master is awake: what ends it must be heard after it.
+        heard = self.world.run(lambda: self._ended() or self.world.unheard == 0, RECOVERY)
+        require(heard, "the master hears everything in bounded time")
+        self.world.tell(events.UndrainRequested("uid 0"))
 
     def _recovered(self) -> bool:
         """The right number of healthy workers of the current generation serves, and nobody else is left."""
