@@ -38,7 +38,8 @@ def check_wear(world: World, record: Record, report: Report) -> None:
     require(known.ready, "only who serves is recycled")
     require(not known.worn, "a worker is worn once")
     known.worn = True
-    if isinstance(record.hearing, events.RecycleRequested):
+    # Another slot's worker may come of age in the same moment.
+    if isinstance(record.hearing, events.RecycleRequested) and record.hearing.slot in (None, known.slot):
         known.ordered = True
         return
     require(_nothing_is_rolled_out(record), "nobody is worn during a rollout")
