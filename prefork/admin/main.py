@@ -67,21 +67,25 @@ def run(order: Order) -> int:
     Signals(handled=(), unheeded=FOR_THE_MASTER).install()
     set_title("admin", order.server_name)
     try:
+        _serve(order)
+    except ChannelBroken:
+        pass  # the master is gone, or will start another helper
+    return 1
+
+
+def _serve(order: Order) -> None:
+    try:
         become(order.identity)
     except ApplicationError as error:
         order.channel.send(messages.Failed(messages.shorten(str(error)), ""))
-        return 1
+        return
     processes.die_with_parent(order.master_pid)
     pages = Pages(order.master_pid)
     pool = Pool(_THREADS)
     handlers: dict[str, type[HttpHandler | AgentHandler]] = {"admin": HttpHandler, "agent": AgentHandler}
     for index, (purpose, listener) in enumerate(order.sockets.items()):
         pool.add(Server(listener, handlers[purpose], pages), index)
-    try:
-        _follow_master(order.channel, pages, pool)
-    except ChannelBroken:
-        pass  # the master is gone, or will start another helper
-    return 1
+    _follow_master(order.channel, pages, pool)
 
 
 def _follow_master(channel: Channel[messages.ToAdmin], pages: Pages, pool: Pool) -> None:

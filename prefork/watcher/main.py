@@ -46,11 +46,17 @@ def run(order: Order) -> int:
     Signals(handled=(), unheeded=FOR_THE_MASTER).install()
     set_title("watcher", order.server_name)
     try:
+        _watch_or_say_why_not(order)
+    except ChannelBroken:
+        pass  # the master does not listen: the watcher that follows will find what changed since
+    return 1
+
+
+def _watch_or_say_why_not(order: Order) -> None:
+    try:
         become(order.identity)
         processes.die_with_parent(order.master_pid)
         _watch(order)
-    except ChannelBroken:
-        pass  # the master does not listen: the watcher that follows will find what changed since
     except (
         OSError,
         RuntimeError,
@@ -58,7 +64,6 @@ def run(order: Order) -> int:
         ApplicationError,
     ) as error:  # RuntimeError: watchfiles, of what it has no words for
         order.channel.send(messages.Failed(messages.shorten(_describe(error)), ""))
-    return 1
 
 
 def _watch(order: Order) -> None:

@@ -70,15 +70,20 @@ def run(order: Order) -> int:
     environment.identify_worker(order.slot, order.generation)
     channel = Channel(socket.socket(fileno=order.descriptor), messages.to_worker)
     try:
+        return _serve(order, channel, signals)
+    except ChannelBroken:
+        return 1  # the master is gone, and with it everybody who could be told
+    finally:
+        _run_exit_functions()
+
+
+def _serve(order: Order, channel: Channel[messages.ToWorker], signals: Signals) -> int:
+    try:
         channel.send(messages.Hello(os.getpid()))
         return _build(order, channel, signals).obey()
     except ApplicationError as error:
         channel.send(messages.Failed(messages.shorten(str(error)), messages.shorten(error.detail)))
         return 1
-    except ChannelBroken:
-        return 1  # the master is gone, and with it everybody who could be told
-    finally:
-        _run_exit_functions()
 
 
 def _wait_for_adoption(order: Order) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 from prefork.config.settings import Settings
 from prefork.errors import ApplicationError, PreforkError
 from prefork.ipc import messages
-from prefork.ipc.channel import Channel
+from prefork.ipc.channel import Channel, ChannelBroken
 from prefork.ipc.ledger import Ledger
 from prefork.ipc.scoreboard import Scoreboard
 from prefork.logs import capture_application, keep_loggers, set_identity, set_up, take_reopened
@@ -66,6 +66,18 @@ def run(mold: Mold) -> int:
     set_identity(gen=mold.generation)
     set_title(f"mold gen {mold.generation}", mold.settings.name)
     try:
+        if _load(mold):
+            signals.install()  # the application may have installed its own while it was imported
+            mold.channel.send(messages.Ready())
+            _fork_on_order(mold, signals.close)
+    except ChannelBroken:
+        pass  # the master is gone, or does not need this mold any more
+    return 0
+
+
+def _load(mold: Mold) -> bool:
+    """Load all that workers are to inherit; tell the master and return False if they cannot be forked from here."""
+    try:
         settings = mold.settings
         set_up(settings.log_level, settings.log_file, settings.log_format, settings.access_log)  # opened by root
         capture_application()
@@ -74,15 +86,10 @@ def run(mold: Mold) -> int:
         processes.die_with_parent(mold.master_pid)
         check_readable()
         prepare_surroundings(mold.settings)
-        if mold.preload != "never" and not _preload(mold):
-            return 0
+        return mold.preload == "never" or _preload(mold)
     except PreforkError as error:
         mold.channel.send(messages.Failed(messages.shorten(str(error)), messages.shorten(error.detail)))
-        return 0
-    signals.install()  # the application may have installed its own while it was imported
-    mold.channel.send(messages.Ready())
-    _fork_on_order(mold, signals.close)
-    return 0
+        return False
 
 
 def prepare_surroundings(settings: Settings) -> None:

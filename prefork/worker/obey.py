@@ -12,6 +12,7 @@ import math
 import os
 import select
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -67,6 +68,7 @@ class Worker:
         self._deadline = math.inf  # of the drain; infinite while serving
         self._quick = False
         self._told_stopped = False
+        self._untold: deque[messages.FromWorker] = deque()  # messages that the master could not take yet
         self._aborted = False
         self._orphaned = False
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -81,10 +83,11 @@ class Worker:
             self._waiting.register(descriptor, select.POLLIN)
         self._start_if_due()
         self._beat()
-        self._channel.send(messages.Ready())
+        self._tell(messages.Ready())
         while not self._finished():
             self._waiting.poll(1000 * self._longest_wait())
             self._beat()
+            self._send_untold()
             self._take_orders()
             self._start_if_due()
             self._follow_services()
@@ -139,11 +142,21 @@ class Worker:
         text = own_stacks(self._rows.labels(self._addresses, time.monotonic()))
         with contextlib.suppress(OSError):  # it has room for so much only
             os.write(self._words, text.encode("utf-8", "backslashreplace"))
-        self._channel.send(messages.Dumped())
+        self._tell(messages.Dumped())
 
     def _ask_for_replacement(self, reason: str) -> None:
-        if not self._channel.closed_by_peer:
-            self._channel.send(messages.Stuck(reason))
+        self._tell(messages.Stuck(reason))
+
+    def _tell(self, message: messages.FromWorker) -> None:
+        """Tell the master: later, if it takes nothing more because it is stopped; never, if it is gone."""
+        self._untold.append(message)
+        self._send_untold()
+
+    def _send_untold(self) -> None:
+        with contextlib.suppress(ChannelBroken):
+            while self._untold:
+                self._channel.send(self._untold[0])
+                self._untold.popleft()
 
     def _drain(self, why: str, seconds: float, finish: Sequence[int], final: bool = False) -> None:
         log.debug("draining: %s; connections get %s s", why, seconds)
@@ -166,8 +179,7 @@ class Worker:
             self._told_stopped = True
             for listener in self._listeners:
                 listener.close()
-            if not self._channel.closed_by_peer:
-                self._channel.send(messages.StoppedAccepting())
+            self._tell(messages.StoppedAccepting())
         if not self._aborted and time.monotonic() >= self._deadline:
             self._abort()
 

@@ -24,7 +24,7 @@ def _adopt_orphans() -> None:
 @pytest.fixture(autouse=True)
 def _nothing_is_left() -> Iterator[None]:
     yield
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while (left := _children()) and time.monotonic() < deadline:  # what its parent took along may be ending
         os.sched_yield()
     for pid in left:

@@ -153,6 +153,29 @@ def test_a_master_killed_while_a_worker_loads_leaves_nobody(serve: Serve, projec
         wait_for_end(children)
 
 
+def test_a_worker_that_fails_after_its_master_was_killed_leaves_without_a_word(serve: Serve, project: Path) -> None:
+    orphaned = """
+import ctypes
+
+
+def on_worker_start(server):
+    ctypes.CDLL(None).prctl(1, 0)  # PR_SET_PDEATHSIG: outlive the master
+    master = os.getppid()
+    os.kill(master, signal.SIGKILL)
+    while os.getppid() == master:
+        time.sleep(0.01)
+    raise ValueError("the cause")
+
+
+Handler.on_worker_start = staticmethod(on_worker_start)
+"""
+    write_application(project, extra=orphaned)
+    with serve(workers=1, wait_until_ready=False) as server:
+        assert server.wait() == -signal.SIGKILL
+
+    assert "Traceback" not in server.log
+
+
 def test_a_dead_mold_is_replaced_and_no_request_is_lost(serve: Serve, project: Path) -> None:
     with serve(workers=2, canary_time=0) as server, steady_load(server.address) as crowd:
         write_application(project, version="2")
