@@ -1,13 +1,14 @@
-"""Threads that take turns at accepting: a leader waits, takes one request, and promotes a follower before it serves.
+"""Threads that take turns at accepting: a leader waits, takes one request and serves it, while a follower leads.
 
 One thread carries a connection from accept to close, so nothing is handed over and no queue hides how busy we are: when
 every thread carries one, nobody accepts. Threads are started when the leader finds no follower, up to `threads`, and
 leave after `idle_time` without work; the most recent follower leads next, so that those who are not needed can leave.
 
-The leader is the only one that waits or accepts. `_leader` is it, or None while every thread is busy (or nobody is
-needed any more): then the first that becomes free leads. Whoever changes `_leader` holds the lock and makes sure that
-the one it names knows. The pool stops accepting exactly once: `_accepting` becomes false when what was being accepted
-has been counted, so that afterwards `open_connections` only falls.
+The leader is the only one that waits or accepts. `_leader` is it, or None while every thread is busy, or a request was
+left to the deputy, one of the followers (see promotion.py), or nobody is needed any more: then the first that becomes
+free leads. Whoever changes `_leader` or `_deputy` holds the lock and calls the one it names. The pool stops accepting
+exactly once: `_accepting` becomes false when what was being accepted has been counted, so that afterwards
+`open_connections` only falls.
 
 A connection with a message handler is *parked* between messages: the leader waits for it, too, and whoever leads when
 it has something to say carries it from there. Its thread stays with it for the moment in which most clients send their
@@ -24,6 +25,7 @@ from prefork.serving.activity import NoActivity
 from prefork.serving.cutting import cut
 from prefork.serving.parking import Parking
 from prefork.serving.poolthread import PoolThread, log_escaped
+from prefork.serving.promotion import TICK, Promotion
 from prefork.serving.spread import Spread
 
 TYPE_CHECKING = False
@@ -78,6 +80,8 @@ class Pool:
         self._parking = Parking(idle_timeout)  # open as long as `_wait`
         self._in_turn: list[Conversation] = []  # parked, and waiting for a thread only
         self._leader: PoolThread | None = None
+        self._deputy: PoolThread | None = None
+        self._promotion = Promotion()
         self._followers: list[PoolThread] = []
         self._busy: set[PoolThread] = set()
         self._free_rows = list(range(threads - 1, -1, -1))
@@ -122,7 +126,7 @@ class Pool:
             for intake in self._intakes:
                 intake.begin_drain(intake.index in finish and (intake.finishing or not self._draining))
             self._draining = True
-            # With a leader, it is the leader that may be in the middle of accepting. Without, each thread is busy.
+            # With a leader, it is the leader that may be in the middle of accepting.
             stopped = self._leader is None and not self._unfinished()
             if stopped:
                 self._stop_accepting()
@@ -198,7 +202,7 @@ class Pool:
             self._leave(me)
 
     def _lead(self, me: PoolThread) -> tuple[Intake, Any, Any] | Conversation | None:
-        """Take one request or message and let another thread lead; None: nobody has to lead any more."""
+        """Take one request or message and see that another thread leads; None: nobody has to lead any more."""
         while True:
             source = self._next_source()
             if source is None:
@@ -260,7 +264,7 @@ class Pool:
         return [intake for intake in self._intakes if intake.finishing and not intake.empty]
 
     def _hand_over(self, me: PoolThread, request: Any, resumed: Conversation | None = None) -> None:
-        """Count the request and promote another thread, before a byte of it is read."""
+        """Count the request and promote another thread or leave that to the deputy, before a byte of it is read."""
         with self._lock:
             me.request = request
             self._busy.add(me)
@@ -271,14 +275,27 @@ class Pool:
             if stopped:
                 self._stop_accepting()
             fresh = None
-            if self._accepting or self._parking:
+            if not (self._accepting or self._parking):
+                self._dismiss()
+            elif self._promotion.is_due() or not self._has_deputy():
                 fresh = self._choose_leader()
             else:
-                self._dismiss()
+                self._leader = None
+                me.number = self._promotion.leave()
         if fresh is not None:
             self._start_thread(fresh)
         if stopped:
             self._tell_change()
+
+    def _has_deputy(self) -> bool:
+        """Say whether a follower looks after a request that is left to it; appoint one if need be. With the lock."""
+        if self._deputy is None and self._followers:
+            self._deputy = self._followers[-1]
+            self._promotion.appoint()
+            for thread in self._busy:
+                thread.number = 0  # left to another deputy, which has led since
+            self._deputy.call()
+        return self._deputy is not None
 
     def _show_load(self) -> None:
         if self._accepting:
@@ -288,7 +305,9 @@ class Pool:
         """Promote a follower, or return a new thread to be started as the leader. Called with the lock."""
         if self._followers:
             self._leader = self._followers.pop()
-            self._leader.turn.release()
+            if self._leader is self._deputy:
+                self._deputy = None
+            self._leader.call()
             return None
         self._leader = PoolThread(self, self._free_rows.pop()) if self._free_rows else None
         return self._leader
@@ -325,8 +344,7 @@ class Pool:
             except OSError as error:
                 log.warning("cannot park a connection: %s; it is closed", error.strerror)
                 return False
-            me.request = None
-            self._busy.discard(me)
+            self._finish(me)
             if conversation.unread:
                 self._in_turn.append(conversation)
             if tell and self._leader is not None and self._wait is not None:
@@ -336,8 +354,7 @@ class Pool:
     def _wait_for_turn(self, me: PoolThread) -> bool:
         """Become the leader, sooner or later; False: not needed any more."""
         with self._lock:
-            me.request = None
-            self._busy.discard(me)
+            self._finish(me)
             self._show_load()
             needed = self._accepting or len(self._parking) > 0
             if needed and self._leader is None:
@@ -350,27 +367,61 @@ class Pool:
             self._tell_change()
         return needed and self._follow(me)
 
+    def _finish(self, me: PoolThread) -> None:
+        """Note that the thread carries nothing any more. Called with the lock."""
+        me.request = None
+        me.number = 0
+        self._busy.discard(me)
+
     def _follow(self, me: PoolThread) -> bool:
-        if not me.turn.acquire(timeout=self.idle_time):
+        """Wait to be called, as the deputy or not; say whether to lead, or to leave."""
+        patience = self.idle_time
+        while True:
+            called = me.await_call(patience)
             with self._lock:
-                if me in self._followers:
+                me.forget_call()  # the state tells what for
+                if self._leader is me:
+                    return True
+                if me not in self._followers:
+                    return False
+                if self._deputy is me and self._must_take_over(me):
+                    return True
+                if self._deputy is me:
+                    patience = TICK
+                elif called or patience == TICK:
+                    patience = self.idle_time
+                else:
                     self._followers.remove(me)
                     return False
-            me.turn.acquire()  # called at this very moment
+
+    def _must_take_over(self, me: PoolThread) -> bool:
+        """What the deputy does every tick: lead, if nobody else will in time. Called with the lock."""
+        left = [thread.number for thread in self._busy if thread.number]
+        slow = self._promotion.is_overdue(left)
+        quiet = self._promotion.is_quiet()
+        if slow:
+            self._promotion.begin_run()
+        if self._leader is None and (slow or not left):
+            self._followers.remove(me)
+            self._deputy, self._leader = None, me
+        elif self._leader is not None and (slow or quiet):
+            self._deputy = None
         return self._leader is me
 
     def _leave(self, me: PoolThread) -> None:
         """Give everything back, however the thread came to its end: an asynchronous exception may come anywhere."""
         with self._lock:
-            me.request = None
             ended = me in self._busy and not self._accepting and len(self._busy) == 1
-            self._busy.discard(me)
+            self._finish(me)
             self._show_load()
             if me in self._followers:
                 self._followers.remove(me)
+            if self._deputy is me:
+                self._deputy = None
             self._free_rows.append(me.row)
             self._free_rows.sort(reverse=True)
-            fresh = self._choose_leader() if self._leader is me else None
+            needed = self._accepting or self._parking
+            fresh = self._choose_leader() if self._leader is me or (needed and self._leader is None) else None
             ended = ended and self._is_over()
         if fresh is not None:
             self._start_thread(fresh)
@@ -388,9 +439,9 @@ class Pool:
 
     def _dismiss(self) -> None:
         """Let everybody leave who waits for a turn: there is nothing to wait for. Called with the lock."""
-        self._leader = None
+        self._leader = self._deputy = None
         for follower in self._followers:
-            follower.turn.release()
+            follower.call()
         self._followers.clear()
         self._is_over()
 

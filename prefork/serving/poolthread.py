@@ -30,9 +30,11 @@ class PoolThread(threading.Thread):
         super().__init__(name=f"prefork-{next(_numbers)}", daemon=True)
         self.pool = pool
         self.row = row
-        self.turn = threading.Lock()  # held but for the moment when this follower is called
-        self.turn.acquire()
-        self.request: Any = None  # what it carries; written under the pool's lock
+        self._turn = threading.Lock()  # held but for the moment when this follower is called
+        self._turn.acquire()
+        # Written under the pool's lock:
+        self.request: Any = None  # what it carries
+        self.number = 0  # of that, if it was left to the deputy
         # Written by this thread:
         self.failed = False
         self.listener = 0  # of what it carries
@@ -43,6 +45,19 @@ class PoolThread(threading.Thread):
 
     def run(self) -> None:
         self.pool._work(self)
+
+    def call(self) -> None:
+        """Wake this follower. With the pool's lock."""
+        if self._turn.locked():
+            self._turn.release()
+
+    def await_call(self, seconds: float) -> bool:
+        """Wait for a call; say whether there was one. Without the lock."""
+        return self._turn.acquire(timeout=seconds)
+
+    def forget_call(self) -> None:
+        """Be ready for the next call, if there was another since this follower woke. With the lock."""
+        self._turn.acquire(blocking=False)
 
     def exchange(self, request: Any) -> None:
         """Carry the connection as this object from now on (this thread only)."""

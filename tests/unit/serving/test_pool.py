@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import logging
+import math
 import os
 import socket
 import socketserver
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from prefork.serving import accepting
+from prefork.serving import accepting, promotion
 from prefork.serving.pool import Pool
 from prefork.serving.poolthread import PoolThread
 from tests.unit.serving.conftest import PATIENCE, Bench, Echo, make_server
@@ -533,17 +534,21 @@ def system_call_of(thread: threading.Thread) -> str:
     return text
 
 
-def test_drains_at_any_moment_lose_no_connection_that_was_accepted(bench: Bench) -> None:
+@pytest.mark.parametrize("tick", [promotion.TICK, math.inf], ids=["as it is", "everything is quick"])
+def test_drains_at_any_moment_lose_no_connection_that_was_accepted(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tick: float
+) -> None:
+    monkeypatch.setattr(promotion, "TICK", tick)
     switch_interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     try:
         for _ in range(15):
-            _drain_under_load(bench)
+            drain_under_load(bench)
     finally:
         sys.setswitchinterval(switch_interval)
 
 
-def _drain_under_load(bench: Bench) -> None:
+def drain_under_load(bench: Bench) -> None:
     """Several clients connect and talk while the pool drains: each hears its answer, or was never accepted."""
     server = make_server(Once)
     pool = bench.pool(server, threads=3)
