@@ -307,6 +307,13 @@ FAMILIES = (
         _one(lambda view: view.status["backoff"]),
     ),
     Family(
+        "prefork_backoff_waited_seconds_total",
+        "counter",
+        "For how long slots have stayed empty for a back-off, all slots together.",
+        (),
+        _one(lambda view: view.status["backoff_waited"]),
+    ),
+    Family(
         "prefork_master_longest_turn_seconds",
         "gauge",
         "The longest time since the start for which the master heard nobody, the wait for a processor not counted.",

@@ -94,6 +94,7 @@ def describe(
         "losses": dict(supervisor.losses),
         "replaced": dict(supervisor.replaced),
         "backoff": supervisor.longest_wait(now),
+        "backoff_waited": supervisor.total_wait(now),
         "last_reload": _describe_reload(supervisor.last_reload, now),
     }
 

@@ -219,6 +219,7 @@ class Fleet:
         self.heard_until = -math.inf  # all that was said until then has been heard, so silence can be judged
         self.last_reload: ReloadOutcome | None = None
         self.losses: dict[str, int] = {}  # workers that ended, or had to be ended, by their own fault; by cause
+        self.waited = 0.0  # seconds for which slots have stayed empty for a back-off, all slots together
         self.replaced = dict.fromkeys(REPLACED_FOR, 0)  # workers that were marked to be replaced; by cause
         self.news: list[Report] = []
         self.renewal = Backoff(proven_after=LONGEST)  # of a current mold that is gone
@@ -282,6 +283,12 @@ class Fleet:
     def free_slots(self) -> Iterator[int]:
         taken = {worker.slot for worker in self.workers.values()}
         return (slot for slot in range(SLOTS) if slot not in taken)
+
+    def waited_between(self, before: float, now: float) -> float:
+        """Return for how long back-offs kept slots empty, all slots together, if nothing happened meanwhile."""
+        if self.stop is not None:
+            return 0.0
+        return sum(min(until, now) - before for until in self.target.waiting(before).values())
 
     def scale(self, workers: int) -> None:
         if workers < self.wanted:

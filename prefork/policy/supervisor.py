@@ -75,7 +75,8 @@ class Supervisor:
         """Note the event and return what has to be done about everything believed, in this order."""
         if self._fleet.exited:
             return []
-        self._now = max(self._now, now)
+        before, self._now = self._now, max(self._now, now)
+        self._fleet.waited += self._fleet.waited_between(before, self._now)  # before anything changes the back-offs
         self._forgive_gap()
         self._note(event)
         actions = self._decide()
@@ -140,6 +141,10 @@ class Supervisor:
     def longest_wait(self, now: float) -> float:
         """Return for how long the back-off of some slot still lasts; 0 if none waits."""
         return max((until - now for until in self._fleet.target.waiting(now).values()), default=0.0)
+
+    def total_wait(self, now: float) -> float:
+        """Return for how long slots have stayed empty for a back-off since the start, all slots together."""
+        return self._fleet.waited + self._fleet.waited_between(self._now, max(self._now, now))
 
     def workers(self) -> list[Worker]:
         """Return all living workers in the order of their numbers; to be read only."""

@@ -208,6 +208,7 @@ def test_a_worker_that_dies_at_once_for_ever_is_started_ever_more_slowly(serve: 
         times = [line.split()[0] for line in server.log.splitlines() if "starting worker" in line]
 
         assert seconds_between(times[1], times[4]) > 2.5  # 0.5 + 1 + 2, less the clock of the log
+        assert server.status()["backoff_waited"] > 3
         assert server.stop(quick=True) == 0
 
 

@@ -52,6 +52,7 @@ def lines(view: View = VIEW, wanted: Format = PLAIN) -> list[str]:
         'prefork_worker_proportional_bytes{worker="0",generation="2"} 4',
         'prefork_worker_cpu_seconds_total{worker="1",generation="2"} 2.5',
         "prefork_suspects_total 2",
+        "prefork_backoff_waited_seconds_total 1.5",
         "prefork_log_lines_lost_total 17",
         'prefork_tls_certificate_expiry_seconds{names="a.example,b.example",file="/etc/rsa.pem"} 1800000000',
         'prefork_tls_certificate_expiry_seconds{names="a.example,b.example",file="/etc/ec.pem"} 1900000000',

@@ -71,6 +71,7 @@ def status(**fields: Any) -> dict[str, Any]:
         "replaced": {"max_requests": 3, "order": 0},
         "totals": {"reloads": 3, "reloads_failed": 1, "suspects": 2, "log_lines_lost": 17},
         "backoff": 0.0,
+        "backoff_waited": 1.5,
         "longest_turn": 0.004,
         "certificates": [
             {"file": "/etc/rsa.pem", "names": ["a.example", "b.example"], "not_after": 1800000000},

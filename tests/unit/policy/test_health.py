@@ -271,3 +271,24 @@ def test_the_longest_wait_of_a_slot_is_told() -> None:
     story.tell(events.WorkerExited(2, "killed by SIGKILL"))
 
     assert (before, story.supervisor.longest_wait(story.now)) == (0.0, 0.5)
+
+
+def test_the_time_that_slots_have_waited_is_added_up() -> None:
+    story = a_serving_fleet(workers=2)
+    story.tell(events.WorkerExited(1, "killed by SIGKILL"), events.WorkerExited(2, "killed by SIGKILL"))
+    story.tell(events.WorkerExited(3, "killed by SIGKILL"), events.WorkerExited(4, "killed by SIGKILL"))
+
+    before = story.supervisor.total_wait(story.now)
+    meanwhile = story.supervisor.total_wait(story.now + 0.25)
+    story.wait(10.0)
+    afterwards = story.supervisor.total_wait(story.now + 10.0)
+
+    assert (before, meanwhile, afterwards) == (0.0, 0.5, 1.0)
+
+
+def test_no_slot_waits_for_its_back_off_while_we_stop() -> None:
+    story = a_serving_fleet(workers=1)
+    story.tell(events.WorkerExited(1, "killed by SIGKILL"), events.WorkerExited(2, "killed by SIGKILL"))
+    story.tell(events.StopRequested(quick=False, origin="SIGTERM"))
+
+    assert story.supervisor.total_wait(story.now + 10.0) == 0.0
