@@ -285,11 +285,13 @@ FAMILIES = (
     Family(
         "prefork_reloads_total",
         "counter",
-        "Reloads that are over: complete or failed.",
+        "Reloads that are over: complete, failed, superseded by a later one, or refused (we stop, or upgrade).",
         ("result",),
         lambda view: [
             (("complete",), view.status["totals"]["reloads"]),
             (("failed",), view.status["totals"]["reloads_failed"]),
+            (("refused",), view.status["totals"]["reloads_refused"]),
+            (("superseded",), view.status["totals"]["reloads_superseded"]),
         ],
     ),
     Family(

@@ -138,8 +138,9 @@ def _certificate(certificate: CertificateReply) -> str:
 
 
 def _totals(totals: dict[str, int]) -> str:
-    order = ("accepted", "failed", "refused", "restarts", "reloads", "reloads_failed")
-    told = [name for name in order if name in totals and (totals[name] or name != "refused")]
+    always = ("accepted", "failed", "restarts", "reloads", "reloads_failed")
+    order = (*always[:2], "refused", *always[2:], "reloads_refused", "reloads_superseded")
+    told = [name for name in order if name in totals and (totals[name] or name in always)]
     return ", ".join(f"{name.replace('_', ' ')} {count(totals[name])}" for name in told)
 
 

@@ -20,6 +20,14 @@ from prefork.system.proctitle import set_title
 
 log = logging.getLogger("prefork.master")
 
+# What is reported of a reload -> where it is counted.
+_RELOADS: dict[str, str] = {
+    "reload complete": "reloads",
+    "reload failed": "reloads_failed",
+    "reload refused": "reloads_refused",
+    "reload superseded": "reloads_superseded",
+}
+
 
 class Performer:
     """The hands of the supervisor: forks, drains, kills, binds and closes.
@@ -43,7 +51,7 @@ class Performer:
         self._processes = processes
         self._start_successor = start_successor
         self._end_successor = end_successor
-        self.tally = {"reloads": 0, "reloads_failed": 0}
+        self.tally = dict.fromkeys(_RELOADS.values(), 0)
 
     def perform(self, action: Action) -> Iterable[Event]:
         """Do what is ordered; return what is known at once. The rest is heard later."""
@@ -154,13 +162,11 @@ class Performer:
         return self._generations.seal_unserved(leaving, {heir} | others, final)
 
     def _note_report(self, report: actions.Report) -> None:
-        match report.subject:
-            case "reload complete":
-                self.tally["reloads"] += 1
-                self._adopt_settings(report.generation)
-                self._processes.end_molds_except(report.generation)
-            case "reload failed":
-                self.tally["reloads_failed"] += 1
+        if report.subject in _RELOADS:
+            self.tally[_RELOADS[report.subject]] += 1
+        if report.subject == "reload complete":
+            self._adopt_settings(report.generation)
+            self._processes.end_molds_except(report.generation)
 
     def _adopt_settings(self, generation: int) -> None:
         """Let the master itself follow the settings that its workers have now."""

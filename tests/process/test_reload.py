@@ -13,6 +13,8 @@ from tests.process.conftest import Serve
 from tests.support.application import write_application
 from tests.support.clients import LineClient, ask_once, eventually, steady_load
 
+NEVER_LOADED = "\nimport threading\nthreading.Event().wait()\n"
+
 
 def test_twenty_reloads_under_load_lose_no_request(serve: Serve, project: Path) -> None:
     with serve(workers=2, canary_time=0) as server, steady_load(server.address) as crowd:
@@ -115,6 +117,28 @@ def test_a_burst_of_reloads_ends_with_the_newest_code(serve: Serve, project: Pat
         assert crowd.failures == []
         assert set(crowd.answers) == {"11"}
         assert len(server.workers()) == 2
+
+
+def test_each_reload_is_counted_by_what_became_of_it(serve: Serve, project: Path) -> None:
+    with serve(workers=1) as server:
+        write_application(project, extra=NEVER_LOADED)
+        server.signal(signal.SIGHUP)
+        server.wait_for_log("starting mold", count=2)
+        write_application(project, version="2")
+        server.reload()
+        write_application(project, extra=NEVER_LOADED)
+        server.signal(signal.SIGUSR2)
+        server.wait_for_log("starting mold", count=4)
+        with pytest.raises(NotDone, match="an upgrade is under way"):
+            server.reload()
+
+        totals = server.status()["totals"]
+        assert {name: totals[name] for name in totals if name.startswith("reloads")} == {
+            "reloads": 1,
+            "reloads_failed": 0,
+            "reloads_refused": 1,
+            "reloads_superseded": 1,
+        }
 
 
 def test_a_reload_follows_a_switched_link(serve: Serve, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 from prefork.admin.metrics import DOCUMENT, FAMILIES, OPENMETRICS, PLAIN, Format, View, render_age, render_told, updated
 from tests.docs.pages import ROOT
 from tests.support import tools
-from tests.unit.admin.view import status, worker
+from tests.unit.admin.view import RELOADS, status, worker
 
 VIEW = View(status(), {100: 1.5, 101: 2.5}, 0.5)
 
@@ -48,6 +48,8 @@ def lines(view: View = VIEW, wanted: Format = PLAIN) -> list[str]:
         'prefork_workers_replaced_total{reason="max_requests"} 3',
         'prefork_reloads_total{result="complete"} 3',
         'prefork_reloads_total{result="failed"} 1',
+        'prefork_reloads_total{result="refused"} 4',
+        'prefork_reloads_total{result="superseded"} 5',
         'prefork_worker_resident_bytes{worker="0",generation="2"} 5',
         'prefork_worker_proportional_bytes{worker="0",generation="2"} 4',
         'prefork_worker_cpu_seconds_total{worker="1",generation="2"} 2.5',
@@ -64,7 +66,7 @@ def test_what_the_status_says_is_shown(line: str) -> None:
 
 
 def test_what_nobody_told_is_not_shown() -> None:
-    bare = status(totals={"reloads": 0, "reloads_failed": 0}, certificates=[], workers=[worker(0)])
+    bare = status(totals=RELOADS, certificates=[], workers=[worker(0)])
     text = render(View(bare, {}, 0.0), PLAIN)
 
     assert not any(name in text for name in ("suspects", "parked", "certificate", "resident", "cpu"))

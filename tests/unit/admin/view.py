@@ -4,6 +4,8 @@ from typing import Any
 
 from prefork.ipc.tallies import BOUNDS
 
+RELOADS = {"reloads": 3, "reloads_failed": 1, "reloads_refused": 4, "reloads_superseded": 5}
+
 
 def worker(slot: int, **fields: Any) -> dict[str, Any]:
     return {
@@ -69,7 +71,7 @@ def status(**fields: Any) -> dict[str, Any]:
         "duration_bounds": list(BOUNDS),
         "losses": {"killed by SIGKILL": 2, "heartbeat timeout": 1},
         "replaced": {"max_requests": 3, "order": 0},
-        "totals": {"reloads": 3, "reloads_failed": 1, "suspects": 2, "log_lines_lost": 17},
+        "totals": {**RELOADS, "suspects": 2, "log_lines_lost": 17},
         "backoff": 0.0,
         "backoff_waited": 1.5,
         "longest_turn": 0.004,

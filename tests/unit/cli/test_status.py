@@ -78,6 +78,14 @@ def test_the_status_of_a_large_server_fits_80_columns() -> None:
     assert max(map(len, render_status(read_status(status)))) <= 80
 
 
+def test_reloads_that_were_refused_or_superseded_are_told_if_there_are_any() -> None:
+    totals = {"reloads": 2, "reloads_failed": 0, "reloads_refused": 0, "reloads_superseded": 1}
+
+    assert "totals    reloads 2, reloads failed 0, reloads superseded 1" in render_status(
+        read_status({**STATUS, "totals": totals})
+    )
+
+
 @pytest.mark.parametrize(
     ("changes", "first"),
     [
