@@ -229,14 +229,14 @@ FAMILIES = (
     Family(
         "prefork_accept_queue_length",
         "gauge",
-        "Connections that wait to be accepted (TCP).",
+        "Connections that wait to be accepted (TCP; Unix where the kernel tells).",
         ("listener",),
         _of_listeners("waiting", datagrams=False),
     ),
     Family(
         "prefork_accept_queue_limit",
         "gauge",
-        "How many may wait (TCP).",
+        "How many may wait (TCP; Unix where the kernel tells).",
         ("listener",),
         _of_listeners("limit", datagrams=False),
     ),

@@ -6,6 +6,8 @@ import socket
 import struct
 from dataclasses import dataclass
 
+from prefork.system import unix_diag
+
 _SO_MEMINFO = 55  # <asm-generic/socket.h>
 _MEMINFO = struct.Struct("=9I")  # <linux/sock_diag.h>: bytes received and unread come first, drops last
 # <linux/tcp.h>, struct tcp_info: of a listener, tcpi_unacked is what waits and tcpi_sacked how much may.
@@ -29,7 +31,7 @@ def queue_of(listener: socket.socket) -> Queue:
         if listener.type == socket.SOCK_DGRAM:
             return Queue(unread, allowed, drops if listener.family != socket.AF_UNIX else None)
         if listener.family == socket.AF_UNIX:
-            return Queue()
+            return Queue(*(unix_diag.accept_queue(listener) or ()))
         told = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
         waiting, limit = _TCP_INFO.unpack(told)
         return Queue(waiting, limit, drops)

@@ -24,8 +24,8 @@ from dataclasses import dataclass, field
 from prefork.address import BindAddress
 from prefork.errors import ListenerError
 from prefork.system.inherited import Inherited
+from prefork.system.queues import queue_of
 
-_TCP_INFO_UNACKED = struct.Struct("=24xI")  # struct tcp_info of <linux/tcp.h>: of a listener, the accept queue's length
 _SO_ATTACH_FILTER = 26  # <asm-generic/socket.h>
 # Classic BPF (socket(7), SO_ATTACH_FILTER). A TCP listener's filter sees the segment from its TCP header on: drop a
 # SYN that is no SYN-ACK (byte 13, flags 0x12), pass the rest, so that a handshake under way completes.
@@ -68,11 +68,8 @@ class Listener:
         return self.socket.fileno() < 0
 
     def queued(self) -> int:
-        """Return how many connections wait to be accepted; 0 where the kernel does not tell (all but TCP)."""
-        if self.socket.family == socket.AF_UNIX or self.socket.type != socket.SOCK_STREAM:
-            return 0
-        information = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_UNACKED.size)
-        return int(_TCP_INFO_UNACKED.unpack(information)[0])
+        """Return how many connections wait to be accepted; 0 of datagrams, and where the kernel does not tell."""
+        return queue_of(self.socket).waiting or 0 if self.socket.type == socket.SOCK_STREAM else 0
 
     def seal(self) -> None:
         """Let nothing new into the queue; what is in it can still be accepted."""

@@ -138,6 +138,17 @@ def test_a_full_queue_and_dropped_datagrams_are_seen(serve: Serve) -> None:
         assert total(told, "prefork_datagram_queue_bytes") > 0
 
 
+def test_the_queue_of_a_unix_listener_is_seen(serve: Serve, project: Path) -> None:
+    with serve(bind=[f"unix:{project}/socket?backlog=5"], workers=1, admin=ANYWHERE) as server:
+        admin = address_of(server)
+        with suspended(server.workers()[0]["pid"]), ExitStack() as clients:
+            for _ in range(3):
+                clients.enter_context(connect(server.address))
+
+            eventually(lambda: total(metrics(admin), "prefork_accept_queue_length") == 3)
+            assert total(metrics(admin), "prefork_accept_queue_limit") == 5
+
+
 def test_it_tells_of_start_readiness_and_stop(serve: Serve, project: Path) -> None:
     write_application(
         project,

@@ -267,8 +267,8 @@ def test_accepted_connections_inherit_the_tcp_options_of_their_listener(place: s
         one.close()
 
 
-@pytest.mark.parametrize("text", ["tcp://127.0.0.1:0", "tcp://[::1]:0"])
-def test_a_tcp_listener_tells_how_many_wait(text: str) -> None:
+@pytest.mark.parametrize("text", STREAMS)
+def test_a_stream_listener_tells_how_many_wait(text: str) -> None:
     listener = open_one(text)
     clients = [connect(listener) for _ in range(7)]
     waiting = listener.queued()
@@ -280,7 +280,7 @@ def test_a_tcp_listener_tells_how_many_wait(text: str) -> None:
     listener.close()
 
 
-@pytest.mark.parametrize("text", ["unix:@prefork-test-PID-stream", *DATAGRAMS])
+@pytest.mark.parametrize("text", DATAGRAMS)
 def test_nobody_knows_how_many_wait_elsewhere(text: str) -> None:
     listener = open_one(text)
 
