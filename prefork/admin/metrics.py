@@ -118,6 +118,7 @@ _WORKER = ("worker", "generation")
 _FORESEEN = dict.fromkeys(
     (
         "cannot start",
+        "drain timeout",
         "exit status 1",
         "heartbeat timeout",
         "killed by SIGABRT",
@@ -264,7 +265,7 @@ FAMILIES = (
     Family(
         "prefork_worker_restarts_total",
         "counter",
-        "Workers that ended, or had to be ended, by their own fault.",
+        "Workers that ended, or had to be ended, by their own fault, those that drained included.",
         ("reason",),
         lambda view: [((reason,), times) for reason, times in sorted({**_FORESEEN, **view.status["losses"]}.items())],
     ),

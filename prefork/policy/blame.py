@@ -21,7 +21,7 @@ def blame_generation(fleet: Fleet, number: int, failure: Failure, now: float) ->
 
 def lose_worker(fleet: Fleet, worker: Worker, cause: str, failure: Failure, now: float) -> float:
     """Note that it ended, or must be ended, by its own fault. Return how long its slot has to wait."""
-    fleet.losses[cause] = fleet.losses.get(cause, 0) + 1
+    count_loss(fleet, worker, cause)
     served = worker.served_for(now)
     on_trial = fleet.on_trial is not None and fleet.on_trial.number == worker.generation
     if on_trial or served < PROVEN_AFTER:
@@ -29,6 +29,13 @@ def lose_worker(fleet: Fleet, worker: Worker, cause: str, failure: Failure, now:
         blamed = Failure(f"{who}: {failure.reason}", failure.detail)
         blame_generation(fleet, worker.generation, blamed, now)
     return fleet.generations[worker.generation].backoff(worker.slot).ended(served, now)
+
+
+def count_loss(fleet: Fleet, worker: Worker, cause: str) -> None:
+    """Count it, once, among those that ended, or had to be ended, by their own fault."""
+    if not worker.lost:
+        worker.lost = True
+        fleet.losses[cause] = fleet.losses.get(cause, 0) + 1
 
 
 def note_failed_attempt(fleet: Fleet, worker: Worker, reason: str, now: float) -> None:

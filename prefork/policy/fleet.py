@@ -113,6 +113,7 @@ class Worker:
     broken: str = ""  # why it cannot be trusted any more
     stuck: str = ""  # which of its handlers does not end: it serves on until somebody else does in its place
     wedged: str = ""  # which handler is over its time while it does not beat: so nobody in it can deal with that
+    lost: bool = False  # it has been counted among the losses
     dumped: bool = False  # it has written its stacks, and is killed at its deadline
 
     @property

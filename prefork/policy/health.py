@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from prefork.policy.actions import Action, Drain, Dump, Kill, Report, duration
-from prefork.policy.blame import blame_generation, lose_worker
+from prefork.policy.blame import blame_generation, count_loss, lose_worker
 from prefork.policy.fleet import Failure, Fleet, MoldState, Worker, WorkerState, tell_news
 
 DUMP_TIME = 1.0  # for writing the stacks, and for us to read them
@@ -45,6 +45,8 @@ def kill_overdue(fleet: Fleet, now: float) -> Iterator[Action]:
                 cause = "wedged" if worker.wedged else "heartbeat timeout"
                 yield _dump_then_kill(fleet, worker, cause, worker.wedged or silence, now)
             case WorkerState.DRAINING:
+                if not worker.booting:
+                    count_loss(fleet, worker, "drain timeout")
                 yield kill(fleet, worker, "still there after the time it had to drain", now)
             case WorkerState.KILLED:
                 timeout = duration(settings.kill_timeout)
@@ -81,4 +83,6 @@ def _dump_then_kill(fleet: Fleet, worker: Worker, cause: str, reason: str, now: 
 def _kill_faulty(fleet: Fleet, worker: Worker, cause: str, reason: str, now: float) -> Kill:
     if worker.state in (WorkerState.STARTING, WorkerState.SERVING):
         lose_worker(fleet, worker, cause, Failure(reason), now)
+    elif worker.state is WorkerState.DRAINING:
+        count_loss(fleet, worker, cause)
     return kill(fleet, worker, reason, now)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from prefork.policy import events
 from prefork.policy.actions import duration
-from prefork.policy.blame import blame_generation, lose_worker, note_failed_attempt
+from prefork.policy.blame import blame_generation, count_loss, lose_worker, note_failed_attempt
 from prefork.policy.fleet import LOAD_INTERVAL, Failure, Fleet, Generation, MoldState, Worker, WorkerState
 
 WEDGED_AFTER = 2.0  # without a beat, while a handler is over its time
@@ -144,6 +144,8 @@ def _note_exit(fleet: Fleet, worker: Worker, end: Failure, now: float) -> None:
     when = "before it was ready" if worker.ready_at is None else f"after serving {duration(worker.served_for(now))}"
     if worker.state not in (WorkerState.STARTING, WorkerState.SERVING):
         if end.detail:
+            if worker.state is WorkerState.DRAINING:  # one that we have killed was counted then, if that was its fault
+                count_loss(fleet, worker, end.reason)
             fleet.report("worker gone", worker.generation, f"{end.reason} {when}", end.detail, worker.number)
         return
     failure = worker.complaint or Failure(f"{end.reason} {when}", end.detail)

@@ -109,6 +109,17 @@ def test_a_worker_that_does_not_drain_in_time_says_what_it_took_with_it(serve: S
         assert "that we sent (still there after the time it had to drain)" in gone
         assert "worker=0 gen=1" in gone
         assert "lost with it: 127.0.0.1:" in stack_below(server, gone)
+        assert server.status()["losses"] == {"drain timeout": 1}
+
+
+def test_a_worker_that_is_killed_while_it_drains_is_counted(serve: Serve) -> None:
+    with serve(workers=1) as server, LineClient(server.address) as client:
+        draining = int(client.ask("pid"))
+        server.reload()
+        os.kill(draining, signal.SIGKILL)
+        server.wait_for_log("worker gone")
+
+        assert server.status()["losses"] == {"killed by SIGKILL that we did not send": 1}
 
 
 def test_a_worker_that_leaves_in_good_order_is_no_death(serve: Serve) -> None:

@@ -264,6 +264,35 @@ def test_who_was_told_to_leave_is_not_lost() -> None:
     assert story.supervisor.losses == {}
 
 
+def test_a_fault_of_a_worker_that_drains_is_counted_once_by_its_cause() -> None:
+    story = a_serving_fleet(workers=5, drain_timeout=10.0)
+    story.tell(events.ScaleRequested(1, "prefork scale"), *map(events.WorkerStoppedAccepting, (2, 3, 4)))
+    story.tell(events.WorkerExited(2, "killed by SIGSEGV", "it had accepted 5"))
+    story.tell(events.WorkerBroke(3, "its message has no meaning"))
+    story.tell(events.WorkerExited(3, "killed by SIGKILL that we sent", "it had accepted 5"))
+    story.tell(events.WorkerExited(4, "exit status 0"))
+    story.wait(15.0)
+    story.tell(events.WorkerExited(5, "killed by SIGKILL that we sent", "it had accepted 5"))
+
+    assert story.supervisor.losses == {"killed by SIGSEGV": 1, "broken channel": 1, "drain timeout": 1}
+
+
+def test_one_that_left_by_itself_and_then_died_is_one_loss() -> None:
+    story = a_serving_fleet(workers=2)
+    story.tell(events.WorkerStoppedAccepting(1), events.WorkerExited(1, "exit status 1", "it had accepted 5"))
+
+    assert story.supervisor.losses == {"stopped accepting": 1}
+
+
+def test_one_that_is_killed_because_it_boots_too_long_to_drain_is_not_lost() -> None:
+    story = a_serving_fleet(workers=1, kill_timeout=5.0)
+    story.tell(events.ScaleRequested(2, "prefork scale"), events.ScaleRequested(1, "prefork scale"))
+    killed = story.wait(6.0)
+
+    assert [order.number for order in only(Kill, killed)] == [2]
+    assert story.supervisor.losses == {}
+
+
 def test_the_longest_wait_of_a_slot_is_told() -> None:
     story = a_serving_fleet(workers=1)
     before = story.supervisor.longest_wait(story.now)
