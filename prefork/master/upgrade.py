@@ -35,6 +35,7 @@ class Successor:
         self._taken_over = taken_over
         self._channel: Channel[messages.FromSuccessor] | None = None
         self.pid: int | None = None  # while it is our child and may be given up
+        self._killed = False
 
     def start(self, make_estate: Callable[[int], Estate]) -> Iterable[Event]:
         """Fork it; `make_estate` is given its end of the channel. What cannot be started has failed at once."""
@@ -93,14 +94,18 @@ class Successor:
     def end(self) -> None:
         """Kill it if it lives; it is reaped like every child."""
         if self.pid is not None:
+            self._killed = True
             processes.kill_child(self.pid)
 
     def close(self) -> None:
-        """Let go of it, alive or not, at the end of the master."""
+        """Let go of it at the end of the master; one that we have killed has gone by then, and holds no listener."""
+        if self.pid is not None and self._killed:
+            os.waitpid(self.pid, 0)
+            self._children.forget_helper(self.pid)
         self._forget()
 
     def _forget(self) -> None:
-        self.pid = None
+        self.pid, self._killed = None, False
         if self._channel is not None:
             self._sources.remove(self)
             self._channel.close()
