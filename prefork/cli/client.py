@@ -26,8 +26,8 @@ _CREDENTIALS = struct.Struct("=iII")  # struct ucred: pid, uid, gid (unix(7))
 class Follower(Protocol):
     """Whoever wants to know what happens until an order is carried out."""
 
-    def hear(self, text: str, counts: Mapping[str, int]) -> None:
-        """Take a decision of the server, with how many workers of which kind there were then."""
+    def hear(self, text: str, at: float, counts: Mapping[str, int]) -> None:
+        """Take a decision of the server, with its time and how many workers of which kind there were then."""
         ...
 
     def wait(self) -> None:
@@ -68,7 +68,7 @@ class Connection:
         for message in self._messages(follower):
             if "log" in message:
                 if follower is not None:
-                    follower.hear(str(message["log"]), _counts(message.get("workers")))
+                    follower.hear(str(message["log"]), _time(message.get("at")), _counts(message.get("workers")))
             elif message.get("ok") is True:
                 return message.get("result")
             else:
@@ -140,6 +140,10 @@ class Connection:
         except (NotDone, NoSuchServer):
             return False
         return True
+
+
+def _time(at: object) -> float:
+    return float(at) if isinstance(at, int | float) else 0.0
 
 
 def _counts(workers: object) -> dict[str, int]:

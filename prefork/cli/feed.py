@@ -39,7 +39,7 @@ class Feed:
         place: ControlPlace,
         choice: Choice,
         on_reading: Callable[[Reading], object],
-        on_decision: Callable[[str], object],
+        on_decision: Callable[[str, float], object],
         on_lost: Callable[[str], object],
     ) -> None:
         self._place = place  # replaced by whichever thread finds that the server has another
@@ -69,7 +69,7 @@ class Feed:
 
     # Follower, for connections that wait
 
-    def hear(self, text: str, counts: Mapping[str, int]) -> None:
+    def hear(self, text: str, at: float, counts: Mapping[str, int]) -> None:
         self.wait()
 
     def wait(self) -> None:
@@ -144,12 +144,12 @@ class Feed:
 class _Decisions:
     """The follower of the follow command."""
 
-    def __init__(self, on_decision: Callable[[str], object], feed: Feed) -> None:
+    def __init__(self, on_decision: Callable[[str, float], object], feed: Feed) -> None:
         self._on_decision = on_decision
         self._feed = feed
 
-    def hear(self, text: str, counts: Mapping[str, int]) -> None:
-        self._on_decision(text)
+    def hear(self, text: str, at: float, counts: Mapping[str, int]) -> None:
+        self._on_decision(text, at)
 
     def wait(self) -> None:
         self._feed.wait()

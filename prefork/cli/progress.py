@@ -22,7 +22,7 @@ class Progress:
         self._latest = ""
         self._shown = ""
 
-    def hear(self, text: str, counts: Mapping[str, int]) -> None:
+    def hear(self, text: str, at: float, counts: Mapping[str, int]) -> None:
         self._latest, self._counts = text, counts or self._counts
         if self._terminal:
             self._show()

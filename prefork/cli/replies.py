@@ -93,6 +93,7 @@ class DumpReply(msgspec.Struct):
 class DecisionReply(msgspec.Struct):
     """Something that the master decided, and why."""
 
+    at: float = 0.0
     what: str = ""
     why: str = ""
 

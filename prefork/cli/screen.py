@@ -15,7 +15,7 @@ from prefork.cli.choice import Choice
 from prefork.cli.discovery import ControlPlace
 from prefork.cli.feed import Feed, Reading
 from prefork.cli.output import plain
-from prefork.cli.replies import StatusReply, WorkerReply
+from prefork.cli.replies import DecisionReply, StatusReply, WorkerReply
 from prefork.cli.status import count, span
 
 _MOST_REQUESTS = 200
@@ -35,8 +35,9 @@ class NewReading(Message):
 class NewDecision(Message):
     """The server decided something."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, at: float) -> None:
         self.text = text
+        self.at = at
         super().__init__()
 
 
@@ -108,7 +109,7 @@ class Top(App[None]):
 
     def __init__(self, place: ControlPlace, choice: Choice) -> None:
         super().__init__()
-        self._caught_up = False  # with what was decided before
+        self._shown: set[tuple[float, str]] | None = None  # decisions that may come again; None before the first status
         # Held here because a query would look at the screen in front, which may be that of the stacks.
         self.head = Static(id="head")
         self.worker_table: DataTable[Text] = DataTable(id="workers", cursor_type="row")
@@ -118,7 +119,7 @@ class Top(App[None]):
             place,
             choice,
             on_reading=lambda reading: self.post_message(NewReading(reading)),
-            on_decision=lambda text: self.post_message(NewDecision(text)),
+            on_decision=lambda text, at: self.post_message(NewDecision(text, at)),
             on_lost=lambda reason: self.post_message(Lost(reason)),
         )
 
@@ -151,22 +152,29 @@ class Top(App[None]):
     def show_reading(self, message: NewReading) -> None:
         """Show a new status everywhere."""
         reading = message.reading
-        if not self._caught_up:
-            self._caught_up = True
-            for decision in reading.status.decisions:
-                self._write_decision(plain(decision.what), plain(decision.why))
+        self._catch_up(reading.status.decisions)
         self.head.update(render_head(reading))
         self._show_workers(reading)
         self._show_requests(reading.status)
 
     @on(NewDecision)
     def show_decision(self, message: NewDecision) -> None:
-        """Add a line to the decisions."""
-        what, _, why = plain(message.text).partition(": ")
-        self._write_decision(what, why)
+        """Add a line to the decisions; before the first status, a status will have it in its place."""
+        if self._shown is not None:
+            self._show_once(message.at, message.text, self._shown)
 
-    def _write_decision(self, what: str, why: str) -> None:
-        self.decision_log.write(Text.assemble((what, "bold"), ": ", why))
+    def _catch_up(self, latest: list[DecisionReply]) -> None:
+        """Show what was decided while nobody followed: before we did, or between two connections."""
+        oldest = min((one.at for one in latest), default=0.0)
+        self._shown = {one for one in self._shown or () if one[0] >= oldest}
+        for decision in latest:
+            self._show_once(decision.at, f"{decision.what}: {decision.why}", self._shown)
+
+    def _show_once(self, at: float, text: str, shown: set[tuple[float, str]]) -> None:
+        if (at, text) not in shown:
+            shown.add((at, text))
+            what, _, why = plain(text).partition(": ")
+            self.decision_log.write(Text.assemble((what, "bold"), ": ", why))
 
     @on(Lost)
     def show_loss(self, message: Lost) -> None:

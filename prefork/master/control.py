@@ -107,9 +107,9 @@ class Client:
             return ()
         return self._server.desk.take_request(self, request)
 
-    def tell(self, text: str, workers: Mapping[str, int]) -> None:
-        """Send a line of the log, with the number of workers in each state."""
-        self._send({"log": text, "workers": workers})
+    def tell(self, text: str, at: float, workers: Mapping[str, int]) -> None:
+        """Send a line of the log, with its time and the number of workers in each state."""
+        self._send({"log": text, "at": at, "workers": workers})
         if len(self._unsent) > _UNREAD_BYTES:
             self._server.drop(self)  # it does not read
 

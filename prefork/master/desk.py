@@ -122,12 +122,12 @@ class Desk:
         for worker in workers:
             self._processes.stacks.ask(worker, f"{origin} asked for them", take)
 
-    def tell(self, text: str) -> None:
-        """Show a line of the log to everybody who follows, with the numbers of the moment."""
+    def tell(self, text: str, at: float) -> None:
+        """Show a line of the log to everybody who follows, with its time and the numbers of the moment."""
         if followers := self._followers():
             workers = self._count_workers()
             for client in followers:
-                client.tell(text, workers)
+                client.tell(text, at, workers)
 
     def note(self, action: Action) -> None:
         """Answer those who waited for what this action says. A superseded reload gets the verdict on its successor."""

@@ -272,8 +272,8 @@ class Master(BaseServer):
         headline = wording.headline_of(action)
         level, identity = wording.level_of(action), self._performer.identity_of(action)
         log.log(level, "%s: %s", headline, action.reason, extra={"detail": wording.detail_of(action), **identity})
-        self._desk.tell(f"{headline}: {action.reason}")
-        self._decisions.note(level, headline, action.reason, identity)
+        at = self._decisions.note(level, headline, action.reason, identity)
+        self._desk.tell(f"{headline}: {action.reason}", at)
         self._events.extend(self._performer.perform(action))
         self._desk.note(action)
         if self._predecessor is not None:

@@ -34,10 +34,11 @@ class Decisions:
     def __init__(self) -> None:
         self._kept: deque[dict[str, object]] = deque(maxlen=_DECISIONS_KEPT)
 
-    def note(self, level: int, what: str, why: str, identity: Mapping[str, int]) -> None:
-        """Keep one decision."""
-        name = logging.getLevelName(level).lower()
-        self._kept.append({"at": time.time(), "level": name, "what": what, "why": why, **identity})
+    def note(self, level: int, what: str, why: str, identity: Mapping[str, int]) -> float:
+        """Keep one decision, and return when it was taken."""
+        at, name = time.time(), logging.getLevelName(level).lower()
+        self._kept.append({"at": at, "level": name, "what": what, "why": why, **identity})
+        return at
 
     def describe(self) -> list[dict[str, object]]:
         """Return them, the oldest first; `at` is a time of the wall clock."""

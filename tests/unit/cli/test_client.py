@@ -17,11 +17,11 @@ STATUS: dict[str, list[Answer]] = {"status": [{"ok": True, "result": {"name": "a
 
 class Listener:
     def __init__(self) -> None:
-        self.heard: list[tuple[str, Mapping[str, int]]] = []
+        self.heard: list[tuple[str, float, Mapping[str, int]]] = []
         self.waited = 0
 
-    def hear(self, text: str, counts: Mapping[str, int]) -> None:
-        self.heard.append((text, counts))
+    def hear(self, text: str, at: float, counts: Mapping[str, int]) -> None:
+        self.heard.append((text, at, counts))
 
     def wait(self) -> None:
         self.waited += 1
@@ -48,14 +48,14 @@ def test_log_lines_arrive_before_the_result() -> None:
     listener = Listener()
     answers: list[Answer] = [
         {"log": "one"},
-        {"log": "two", "workers": {"wanted": 3}},
+        {"log": "two", "at": 1700000000.5, "workers": {"wanted": 3}},
         {"ok": True, "result": {"generation": 3}},
     ]
     with FakeControlServer({"reload": answers}) as server, Connection(server.place) as connection:
         result = connection.ask({"command": "reload"}, listener)
 
     assert result == {"generation": 3}
-    assert listener.heard == [("one", {}), ("two", {"wanted": 3})]
+    assert listener.heard == [("one", 0.0, {}), ("two", 1700000000.5, {"wanted": 3})]
 
 
 def test_a_refusal_has_the_reason_and_the_detail() -> None:

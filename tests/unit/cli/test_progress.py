@@ -18,7 +18,7 @@ def test_on_a_terminal_one_line_changes_and_is_gone_at_the_end(monkeypatch: pyte
     monkeypatch.setattr("prefork.cli.progress.time.monotonic", lambda: 100.0)
     terminal = Terminal()
     with Progress("reloading", terminal) as progress:
-        progress.hear("starting worker: for good\x1b[2J", {"wanted": 4, "serving": 3, "starting": 1})
+        progress.hear("starting worker: for good\x1b[2J", 1.0, {"wanted": 4, "serving": 3, "starting": 1})
 
     written = terminal.getvalue().split("\r")
     assert written[1:] == [
@@ -32,7 +32,7 @@ def test_the_line_never_fills_the_terminal(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("COLUMNS", "40")
     terminal = Terminal()
     with Progress("reloading", terminal) as progress:
-        progress.hear("x" * 500, {})
+        progress.hear("x" * 500, 1.0, {})
 
     assert max(len(re.sub(r"\x1b\[K", "", line)) for line in terminal.getvalue().split("\r")) == 39
 
@@ -48,9 +48,9 @@ def test_what_has_not_changed_is_not_written_again() -> None:
 
 def test_elsewhere_each_decision_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     with Progress("reloading") as progress:
-        progress.hear("one", {"wanted": 4})
+        progress.hear("one", 1.0, {"wanted": 4})
         progress.wait()
-        progress.hear("two", {})
+        progress.hear("two", 2.0, {})
 
     assert capsys.readouterr().err == "one\ntwo\n"
 

@@ -70,7 +70,7 @@ def test_an_answer_may_be_longer_than_what_a_follower_may_leave_unread(office: O
 def test_a_follower_that_does_not_read_is_hung_up_on(office: Office) -> None:
     def follow(client: Client) -> None:
         client.following = "reload"
-        client.tell("x" * LONG, {})
+        client.tell("x" * LONG, 0.0, {})
 
     office.desk.then = follow
     office.turn()
