@@ -10,11 +10,19 @@ import click
 
 from prefork.cli.output import complain, plain, say, say_json
 from prefork.cli.setting_options import SettingsCommand, load_from
-from prefork.cli.worst_case import WorstCase, find_shortages, find_worst_case, render_worst_case
+from prefork.cli.worst_case import (
+    WorstCase,
+    find_own_loop,
+    find_shortages,
+    find_worst_case,
+    find_worst_case_of_own_loop,
+    render_worst_case,
+)
 from prefork.config.load import Loaded
 from prefork.errors import ApplicationError, PreforkError
 
 if TYPE_CHECKING:
+    from prefork.config.settings import Settings
     from prefork.worker.application import Application
 
 _OWN_LOOP = (
@@ -93,7 +101,7 @@ def check(loaded: Loaded) -> Findings:
 def describe(loaded: Loaded, application: "Application", hazards: list[str]) -> Findings:
     """Say what the target is and what follows from that."""
     settings, pooled = loaded.settings, _is_pooled(application)
-    worst = find_worst_case(settings, _can_be_parked(application)) if pooled else None
+    worst = _find_worst_case(settings, application, pooled)
     warnings = [*loaded.warnings, *application.warnings, *(find_shortages(worst) if worst else ())]
     if hazards:
         consequence = "each worker imports it by itself" if settings.preload == "auto" else "workers are forked anyway"
@@ -140,6 +148,16 @@ def _is_pooled(application: "Application") -> bool | None:
     found = application.found
     server_class = found if isinstance(found, type) else type(found)
     return issubclass(server_class, ThreadPoolMixIn) and server_class.serve_forever is ThreadPoolMixIn.serve_forever
+
+
+def _find_worst_case(settings: "Settings", application: "Application", pooled: bool | None) -> WorstCase | None:
+    """Find it as far as the target tells; of a factory only a worker learns what it returns."""
+    if pooled is None:
+        return None
+    if pooled:
+        return find_worst_case(settings, _can_be_parked(application))
+    servers = len(settings.bind) if application.kind == "server class" else 1
+    return find_worst_case_of_own_loop(settings, find_own_loop(application.found), servers)
 
 
 def _can_be_parked(application: "Application") -> bool:

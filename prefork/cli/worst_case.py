@@ -16,27 +16,41 @@ _OTHER_PROCESSES = 2  # the master and the mold
 
 @dataclass(frozen=True, slots=True)
 class WorstCase:
-    """Of a server that is served by our pool, with a replacement for each that it may replace at a time (surge).
+    """Of all workers, with a replacement for each that they may replace at a time (surge).
 
     What handlers open and keep for themselves comes on top.
     """
 
     connections: int | None
-    """None where only the descriptors bound those that are parked."""
+    """None where only the descriptors bound them."""
     descriptors: int
-    """Of one worker; without those of parked connections where nothing bounds them."""
+    """Of one worker; without those of the connections that nothing bounds."""
     descriptors_allowed: int
     """The hard RLIMIT_NOFILE of this process, which workers would inherit and make their own; -1 is no limit."""
     memory_bytes: int | None
     """None where /proc does not tell, or where nothing bounds the connections."""
+    unbounded: str = ""
+    """Why nothing but the descriptors bounds the connections, if so."""
+    advice: str = ""
+    """What would bound them."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnLoop:
+    """How a server that is not served by our pool takes connections."""
+
+    at_a_time: int | None
+    """None if that many as come, or as its own code likes."""
+    forks: bool = False
+    why: str = ""
+    """Why there is no number."""
 
 
 def find_worst_case(settings: Settings, parked: bool) -> WorstCase:
-    """Calculate it; `parked` says whether an idle connection holds no thread.
+    """Calculate it for our pool; `parked` says whether an idle connection holds no thread.
 
     The application has been imported by this process, so its memory is known.
     """
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = settings.limit_connections or math.inf
     busy = int(min(_most_workers(settings) * settings.threads, limit))
     connections = busy if not parked else settings.limit_connections or None
@@ -44,21 +58,66 @@ def find_worst_case(settings: Settings, parked: bool) -> WorstCase:
     of_one = connections if parked and connections else min(settings.threads, busy)
     return WorstCase(
         connections=connections,
-        # A worker has a copy of each listener beside the one that it inherits.
-        descriptors=_OWN_DESCRIPTORS + 2 * len(settings.bind) + of_one,
-        descriptors_allowed=-1 if hard == resource.RLIM_INFINITY else hard,
+        descriptors=_find_descriptors(settings, of_one),
+        descriptors_allowed=_find_descriptors_allowed(),
         memory_bytes=None if connections is None else _find_memory(settings, busy, connections - busy),
+        unbounded="idle connections are parked" if connections is None else "",
+        advice="limit_connections would bound connections and memory" if connections is None else "",
     )
 
 
-def _find_memory(settings: Settings, busy: int, parked: int) -> int | None:
+def find_worst_case_of_own_loop(settings: Settings, loop: OwnLoop, servers: int) -> WorstCase:
+    """Calculate it for so many servers in each worker that take connections as they like; none of our limits holds."""
+    if loop.at_a_time is None:
+        allowed, needed = _find_descriptors_allowed(), _find_descriptors(settings, 0)
+        return WorstCase(None, needed, allowed, None, loop.why, "no limit of prefork bounds connections and memory")
+    of_one = servers * loop.at_a_time
+    busy = _most_workers(settings) * of_one
+    return WorstCase(
+        connections=busy,
+        descriptors=_find_descriptors(settings, of_one),
+        descriptors_allowed=_find_descriptors_allowed(),
+        memory_bytes=_find_memory(settings, busy, 0, children=busy if loop.forks else 0),
+    )
+
+
+def find_own_loop(found: object) -> OwnLoop:
+    """Find out, from the methods of a server or its class, how many connections it takes at a time."""
+    import socketserver
+
+    from prefork.serving import base, mixins
+
+    of_class = found if isinstance(found, type) else type(found)
+    loop, process = (getattr(of_class, name, None) for name in ("serve_forever", "process_request"))
+    bases = (socketserver.BaseServer, base.BaseServer)
+    if loop in [one.serve_forever for one in bases]:
+        if process in [one.process_request for one in bases]:
+            return OwnLoop(1)
+        if process in [one.process_request for one in (socketserver.ThreadingMixIn, mixins.ThreadingMixIn)]:
+            return OwnLoop(None, why="each connection has a thread of its own")
+        if process in [one.process_request for one in (socketserver.ForkingMixIn, mixins.ForkingMixIn)]:
+            return OwnLoop(found.max_children, forks=True)  # type: ignore[attr-defined]  # the mix-in has it
+    return OwnLoop(None, why="its own code decides how many connections it takes")
+
+
+def _find_descriptors(settings: Settings, connections: int) -> int:
+    # A worker has a copy of each listener beside the one that it inherits.
+    return _OWN_DESCRIPTORS + 2 * len(settings.bind) + connections
+
+
+def _find_descriptors_allowed() -> int:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return -1 if hard == resource.RLIM_INFINITY else hard
+
+
+def _find_memory(settings: Settings, busy: int, parked: int, children: int = 0) -> int | None:
     from prefork.system.usage import resident_bytes
 
     resident = resident_bytes(os.getpid())
     if resident is None:
         return None
     has_pages = settings.admin != "off" or settings.agent != "off"
-    processes = _most_workers(settings) + _OTHER_PROCESSES + has_pages + settings.reload
+    processes = _most_workers(settings) + children + _OTHER_PROCESSES + has_pages + settings.reload
     # Forked processes share what none of them writes; in the worst case each has written everywhere.
     return resident * processes + busy * _CONNECTION_BYTES + parked * _PARKED_BYTES
 
@@ -81,8 +140,8 @@ def render_worst_case(worst: WorstCase) -> Iterator[str]:
     """Write it as lines."""
     allowed = "any number" if worst.descriptors_allowed < 0 else str(worst.descriptors_allowed)
     if worst.connections is None:
-        yield f"worst case: idle connections are parked, until a worker has no descriptor left; it may have {allowed}"
-        yield "worst case: limit_connections would bound connections and memory"
+        yield f"worst case: {worst.unbounded}, until a worker has no descriptor left; it may have {allowed}"
+        yield f"worst case: {worst.advice}"
         return
     yield f"worst case: {worst.connections} connections at a time"
     yield f"worst case: {worst.descriptors} descriptors in each worker, which may have {allowed}"

@@ -1,13 +1,16 @@
 """`prefork check`: says what a target is, imports it as a worker would, and leaves nothing running."""
 
+import http.server
 import json
+import socketserver
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from prefork.cli.worst_case import find_worst_case
+import prefork.socketserver as drop_in
+from prefork.cli.worst_case import OwnLoop, find_own_loop, find_worst_case, find_worst_case_of_own_loop
 from prefork.config.settings import Settings
 
 APPLICATION = """
@@ -30,6 +33,13 @@ class Handler(socketserver.StreamRequestHandler):
 
 class Server(socketserver.ThreadingTCPServer):
     RequestHandlerClass = Handler
+
+class Serial(socketserver.TCPServer):
+    RequestHandlerClass = Handler
+
+class Forking(socketserver.ForkingTCPServer):
+    RequestHandlerClass = Handler
+    max_children = 5
 
 def make():
     return Handler
@@ -184,8 +194,75 @@ def test_helpers_have_memory_too() -> None:
     assert helped / alone == pytest.approx(6 / 4, rel=0.05)  # two workers while one is replaced, the master, the mold
 
 
-@pytest.mark.parametrize("target", ["app:Server", "app:make"])
-def test_the_worst_case_of_what_may_have_its_own_loop_is_not_known(directory: Path, target: str) -> None:
-    done = check(directory, target, "--json")
+def test_the_worst_case_of_a_factory_is_not_known(directory: Path) -> None:
+    done = check(directory, "app:make", "--json")
 
     assert json.loads(done.stdout)["worst_case"] is None
+
+
+@pytest.mark.parametrize(
+    ("target", "connections", "descriptors"),
+    [
+        ("app:Serial", (2 + 1) * 2, 16 + 4 + 2),
+        ("app:Forking", (2 + 1) * 2 * 5, 16 + 4 + 10),
+        ("app:Server", None, 16 + 4),
+    ],
+    ids=["one by one", "five processes", "a thread for each"],
+)
+def test_the_worst_case_of_an_own_loop_is_calculated_for_each_listener(
+    directory: Path, target: str, connections: int | None, descriptors: int
+) -> None:
+    bind = ("--bind", "tcp://127.0.0.1:1", "--bind", "tcp://127.0.0.1:2")
+    worst = json.loads(check(directory, target, "--json", "--workers", "2", *bind).stdout)["worst_case"]
+
+    assert (worst["connections"], worst["descriptors"]) == (connections, descriptors)
+    assert (worst["memory_bytes"] is None) == (connections is None)
+
+
+def test_an_own_loop_without_a_bound_says_so(directory: Path) -> None:
+    lines = check(directory, "app:Server").stdout.splitlines()
+
+    assert [line.partition(";")[0] for line in lines if line.startswith("worst case")] == [
+        "worst case: each connection has a thread of its own, until a worker has no descriptor left",
+        "worst case: no limit of prefork bounds connections and memory",
+    ]
+
+
+class OwnLoopServer(socketserver.TCPServer):
+    def serve_forever(self, poll_interval: float = 0.5) -> None:
+        raise NotImplementedError
+
+
+class OwnProcessingServer(socketserver.ThreadingTCPServer):
+    def process_request(self, request: object, client_address: object) -> None:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("server_class", [OwnLoopServer, OwnProcessingServer])
+def test_what_a_server_does_by_its_own_code_is_not_guessed(server_class: type) -> None:
+    assert find_own_loop(server_class) == OwnLoop(None, why="its own code decides how many connections it takes")
+
+
+@pytest.mark.parametrize(
+    ("server_class", "at_a_time"),
+    [
+        (drop_in.TCPServer, 1),
+        (drop_in.ThreadingTCPServer, None),
+        (drop_in.ForkingTCPServer, 40),
+        (http.server.ThreadingHTTPServer, None),
+        (http.server.HTTPServer, 1),
+    ],
+)
+def test_the_loops_of_both_modules_are_known(server_class: type, at_a_time: int | None) -> None:
+    assert find_own_loop(server_class).at_a_time == at_a_time
+
+
+def test_children_have_memory_too() -> None:
+    serial, forking = (
+        find_worst_case_of_own_loop(Settings(workers=1), OwnLoop(2, forks=forks), servers=1).memory_bytes
+        for forks in (False, True)
+    )
+
+    assert serial
+    assert forking
+    assert forking / serial == pytest.approx(8 / 4, rel=0.05)  # two workers with two children each
