@@ -139,18 +139,24 @@ class PoolThread(threading.Thread):
             discard(request)
 
 
+def current_pool_thread() -> PoolThread | None:
+    """Return the calling thread if it is one of a pool."""
+    thread = threading.current_thread()
+    return thread if isinstance(thread, PoolThread) else None
+
+
 def note_refused() -> None:
     """Tell that the connection of the calling thread is not served, if that is a thread of a pool."""
-    if isinstance(thread := threading.current_thread(), PoolThread):
+    if (thread := current_pool_thread()) is not None:
         thread.pool.activity.refused(thread.row)
 
 
 def went_idle(error: BaseException | None) -> bool:
     """Say whether this ended the calling thread's connection because it was silent for as long as it may be."""
-    thread = threading.current_thread()
+    thread = current_pool_thread()
     # As a socket raises it; what the system says about a connection of the handler's own has a number.
     timed_out = isinstance(error, TimeoutError) and error.errno is None
-    return timed_out and isinstance(thread, PoolThread) and thread.pool.idle_timeout > 0
+    return timed_out and thread is not None and thread.pool.idle_timeout > 0
 
 
 def log_escaped(error: BaseException, client_address: object, server: object) -> None:

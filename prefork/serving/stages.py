@@ -10,12 +10,11 @@ from __future__ import annotations
 import logging
 import math
 import ssl
-import threading
 from time import monotonic
 from weakref import WeakKeyDictionary
 
 from prefork.serving import tls
-from prefork.serving.poolthread import PoolThread, note_refused
+from prefork.serving.poolthread import current_pool_thread, note_refused
 from prefork.serving.proxy import receive_header
 from prefork.serving.proxy_header import ProxyHeaderError
 
@@ -120,7 +119,7 @@ class _Passage:
 
     def _identify(self, client_address: Any) -> None:
         self.client_address = client_address
-        if not isinstance(thread := threading.current_thread(), PoolThread):
+        if (thread := current_pool_thread()) is None:
             return
         thread.pool.activity.identified(thread.row, client_address)
         # What a header says of a Unix socket does not tell one client from another.
@@ -132,7 +131,7 @@ class _Passage:
         """Go on over TLS."""
         try:
             self.request = secured = tls.wrap(self.request, context)
-            if isinstance(thread := threading.current_thread(), PoolThread):
+            if (thread := current_pool_thread()) is not None:
                 thread.exchange(secured)
             tls.shake_hands(secured, self._deadline)
         except TimeoutError:

@@ -14,7 +14,7 @@ from prefork.serving.http import HttpConversation, is_parkable
 from prefork.serving.lingering import linger_if_unread
 from prefork.serving.messages import MessageRequestHandler
 from prefork.serving.pool import IDLE_TIME, Pool
-from prefork.serving.poolthread import PoolThread, went_idle
+from prefork.serving.poolthread import current_pool_thread, went_idle
 from prefork.serving.stream import TCPServer
 from prefork.serving.truncation import TruncationMixIn
 from prefork.serving.wait import Hold
@@ -91,8 +91,8 @@ class ThreadPoolMixIn:
         if kind is None or not self._can_park(request, process):
             process(request, client_address)
             return
-        thread = threading.current_thread()
-        if not isinstance(thread, PoolThread):
+        thread = current_pool_thread()
+        if thread is None:
             process(request, client_address)
             return
         thread.conversation = conversation = kind(self, request, client_address, thread)
@@ -123,8 +123,8 @@ class ThreadPoolMixIn:
             else:
                 serve(request, client_address)
         except BaseException as error:
-            thread = threading.current_thread()
-            if isinstance(thread, PoolThread) and not went_idle(error):
+            thread = current_pool_thread()
+            if thread is not None and not went_idle(error):
                 thread.failed = True
             raise
 
@@ -137,14 +137,14 @@ class ThreadPoolMixIn:
 
     def tag(self, text: str) -> None:
         """Show a text beside the request that the calling thread serves."""
-        thread = threading.current_thread()
-        if isinstance(thread, PoolThread):
+        thread = current_pool_thread()
+        if thread is not None:
             thread.pool.activity.tagged(thread.row, text)
 
     def extend_deadline(self, seconds: float) -> None:
         """Let the request that the calling thread serves take at least `seconds` from now, whatever handler_timeout."""
-        thread = threading.current_thread()
-        if isinstance(thread, PoolThread):
+        thread = current_pool_thread()
+        if thread is not None:
             thread.pool.activity.extended(thread.row, seconds)
 
     def _hold_listener(self) -> Hold:
@@ -225,14 +225,14 @@ def conversation_kind(handler: type[Any]) -> type[Conversation] | None:
 
 def _release_peer() -> None:
     """Count the calling thread's connection for its peer no longer."""
-    thread = threading.current_thread()
-    if isinstance(thread, PoolThread) and thread.pool.admission is not None:
+    thread = current_pool_thread()
+    if thread is not None and thread.pool.admission is not None:
         thread.pool.admission.release_peer(thread.accepted)
 
 
 def _current_pool() -> Pool | None:
-    thread = threading.current_thread()
-    return thread.pool if isinstance(thread, PoolThread) else None
+    thread = current_pool_thread()
+    return None if thread is None else thread.pool
 
 
 def _wait_for_shutdown(server: Any, asked: threading.Event, poll_interval: float) -> None:

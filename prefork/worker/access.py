@@ -12,12 +12,11 @@ from __future__ import annotations
 import socket
 import struct
 import sys
-import threading
 import time
 
 from prefork.address import format_peer
 from prefork.logs import record_access
-from prefork.serving.poolthread import PoolThread
+from prefork.serving.poolthread import current_pool_thread
 from prefork.worker.reporting import peer_is_gone
 
 TYPE_CHECKING = False
@@ -143,8 +142,8 @@ class RecordingActivity:
 
     def record_of_this_thread(self) -> Record | None:
         """Return the record of what the calling thread of a pool carries."""
-        thread = threading.current_thread()
-        return self._records.get(thread.row) if isinstance(thread, PoolThread) else None
+        thread = current_pool_thread()
+        return None if thread is None else self._records.get(thread.row)
 
 
 def watch_refusals(server: Any, note_refused: Callable[[Any], None]) -> None:
@@ -178,7 +177,7 @@ def watch(server: Any, activity: RecordingActivity) -> None:
 
 def _outcome_now() -> str:
     """Say how a connection ends whose server closes it; "" if only its failing tells."""
-    thread = threading.current_thread()
-    if isinstance(thread, PoolThread) and thread.pool.aborted:
+    thread = current_pool_thread()
+    if thread is not None and thread.pool.aborted:
         return "cut"
     return "lost" if peer_is_gone(sys.exception()) else ""  # the server closes while it handles the error

@@ -17,7 +17,7 @@ import threading
 
 from prefork.serving.accepting import Rest
 from prefork.serving.pause import EXHAUSTED
-from prefork.serving.poolthread import PoolThread
+from prefork.serving.poolthread import current_pool_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -173,8 +173,8 @@ class Gate:
         return self._state is State.LEFT
 
     def _is_expected_not_to_block(self) -> bool:
-        thread = threading.current_thread()
-        return self.timeout == 0 or thread.ident in self.waiting_threads or isinstance(thread, PoolThread)
+        waits_itself = threading.get_ident() in self.waiting_threads
+        return self.timeout == 0 or waits_itself or current_pool_thread() is not None
 
     def _leave_if_empty(self) -> None:
         """Close if there is nothing to take. A sealed Unix listener is readable for ever: there, only trying tells."""
