@@ -106,8 +106,9 @@ def test_the_number_of_workers_follows_the_load(serve: Serve) -> None:
         assert "and for 10 readings below 25%" in shrunk
 
 
-def test_a_queue_that_grows_gets_help_though_the_worker_looks_idle(serve: Serve) -> None:
-    with serve(min_workers=1, max_workers=2, workers=1) as server:
+@pytest.mark.parametrize("bind", ["tcp://127.0.0.1:0", "unix:socket"])
+def test_a_queue_that_grows_gets_help_though_the_worker_looks_idle(serve: Serve, bind: str) -> None:
+    with serve(bind=[bind], min_workers=1, max_workers=2, workers=1) as server:
         (worker,) = server.workers()
         with suspended(worker["pid"]), ExitStack() as stack:
             clients = [stack.enter_context(LineClient(server.address)) for _ in range(5)]

@@ -176,11 +176,14 @@ def test_a_successor_that_never_gets_ready_is_given_up(serve: Serve, project: Pa
 def test_a_stop_wins_over_an_upgrade(serve: Serve, project: Path) -> None:
     with serve(workers=1) as server:
         write_application(project, extra="\nimport threading\nthreading.Event().wait()\n")
+        before = children_of(server.pid)
         server.signal(signal.SIGUSR2)
         server.wait_for_log("starting mold", count=2)
+        (successor,) = set(children_of(server.pid)) - set(before)
 
         assert server.stop() == 0
         assert "upgrade failed: we are stopping" in server.log
+        assert not Path(f"/proc/{successor}").exists()
 
 
 def test_a_killed_predecessor_leaves_its_successor_serving(serve: Serve, project: Path) -> None:
