@@ -139,6 +139,7 @@ def test_a_full_queue_and_dropped_datagrams_are_seen(serve: Serve) -> None:
 
 
 def test_the_queue_of_a_unix_listener_is_seen(serve: Serve, project: Path) -> None:
+    tools.require_unix_queues()
     with serve(bind=[f"unix:{project}/socket?backlog=5"], workers=1, admin=ANYWHERE) as server:
         admin = address_of(server)
         with suspended(server.workers()[0]["pid"]), ExitStack() as clients:

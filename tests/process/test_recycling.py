@@ -9,6 +9,7 @@ import pytest
 from prefork.testing import Server
 from tests.process.conftest import Serve
 from tests.process.test_control import control
+from tests.support import tools
 from tests.support.clients import LineClient, ask_once, eventually, steady_load
 from tests.support.processes import suspended
 
@@ -108,6 +109,8 @@ def test_the_number_of_workers_follows_the_load(serve: Serve) -> None:
 
 @pytest.mark.parametrize("bind", ["tcp://127.0.0.1:0", "unix:socket"])
 def test_a_queue_that_grows_gets_help_though_the_worker_looks_idle(serve: Serve, bind: str) -> None:
+    if bind.startswith("unix:"):
+        tools.require_unix_queues()
     with serve(bind=[bind], min_workers=1, max_workers=2, workers=1) as server:
         (worker,) = server.workers()
         with suspended(worker["pid"]), ExitStack() as stack:

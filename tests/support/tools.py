@@ -2,10 +2,13 @@
 
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Sequence
 
 import pytest
+
+from prefork.system.unix_diag import accept_queue
 
 
 def require(*names: str) -> None:
@@ -19,6 +22,15 @@ def require_root() -> None:
     """Skip the calling test unless it runs as root."""
     if os.geteuid() != 0:
         unavailable("needs root")
+
+
+def require_unix_queues() -> None:
+    """Skip the calling test unless the kernel tells of the queues of Unix listeners; nobody can install that."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("")  # the kernel chooses an abstract name (unix(7), autobind)
+        listener.listen()
+        if accept_queue(listener) is None:
+            pytest.skip("the kernel does not tell of the queues of Unix listeners (unix_diag)")
 
 
 def run(command: Sequence[str], *, stdin: bytes = b"", seconds: float = 60) -> subprocess.CompletedProcess[bytes]:

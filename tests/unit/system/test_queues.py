@@ -13,12 +13,14 @@ import pytest
 from prefork.system import unix_diag
 from prefork.system.queues import Queue, queue_of
 from prefork.system.unix_diag import accept_queue, find_queue
+from tests.support import tools
 from tests.support.capabilities import NET_ADMIN, without_capability
 
 
 @pytest.fixture
 def listener() -> Iterator[socket.socket]:
     """A Unix socket that listens, with three clients in its queue of at most seven."""
+    tools.require_unix_queues()
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind("")  # the kernel chooses an abstract name (unix(7), autobind)
         listening.listen(7)
