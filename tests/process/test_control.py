@@ -24,7 +24,7 @@ from tests.process.conftest import Serve
 from tests.process.test_deaths import children_of, wait_for_end
 from tests.support import tools
 from tests.support.application import WAITING_FOR_GO, write_application
-from tests.support.clients import LineClient, ask_once, eventually, steady_load
+from tests.support.clients import LineClient, ask_once, connect, eventually, steady_load
 
 Done = subprocess.CompletedProcess[str]
 
@@ -560,19 +560,20 @@ def test_a_follower_hears_each_decision_and_delays_nobody(serve: Serve) -> None:
     assert heard[-1].startswith("exiting with status 0: ")
 
 
-def test_clients_beyond_the_last_place_are_refused_and_reported_once(serve: Serve) -> None:
-    with serve(workers=1) as server, ExitStack() as clients:
-        followers = [clients.enter_context(connect_to(server)) for _ in range(32)]
+def test_clients_beyond_the_last_place_are_refused_and_reported_once(serve: Serve, project: Path) -> None:
+    path = str(project / "control")  # of its own: commands that look for servers, as other tests have, take no place
+    with serve(workers=1, control=path) as server, ExitStack() as clients:
+        followers = [clients.enter_context(connect(path)) for _ in range(32)]
         for follower in followers:
             follower.sendall(b'{"command": "follow"}\n')
         server.signal(signal.SIGHUP)
         for follower in followers:
             assert follower.recv(1) == b"{"
         server.wait_for_log("reload complete")
-        assert control(server, "scale", "2").returncode == 1
-        assert control(server, "scale", "2").returncode == 1
+        assert prefork("scale", "2", "--control", path).returncode == 1
+        assert prefork("scale", "2", "--control", path).returncode == 1
         followers[0].close()
-        eventually(lambda: control(server, "scale", "2").returncode == 0)
+        eventually(lambda: prefork("scale", "2", "--control", path).returncode == 0)
 
         assert server.log.count("control clients refused: 32 are connected and follow") == 1
 
