@@ -217,6 +217,7 @@ def test_a_canary_whose_handler_does_not_end_fails_the_reload(serve: Serve, proj
         eventually(canary_serves)
         failed = server.wait_for_log("reload failed")
         close(healthy + guilty)
+        server.wait_for_log("released generation 2")  # its canary accepts until it has heard that it is not wanted
 
         assert "its canary: a handler does not end" in failed
         assert ask_once(server.address, "generation") == "1"
