@@ -13,7 +13,8 @@ import pytest
 from prefork.testing import Server
 from tests.process.conftest import Serve
 from tests.support.application import write_application
-from tests.support.clients import LineClient, ask_once, eventually, steady_load
+from tests.support.clients import LineClient, ask_once, connect, eventually, steady_load
+from tests.support.processes import suspended
 
 
 def wait_for_end(pids: Iterable[int], limit: float = 30.0) -> None:
@@ -139,6 +140,20 @@ def test_a_master_killed_while_a_worker_drains_takes_it_along(serve: Serve) -> N
         children = children_of(server.pid)
         server.signal(signal.SIGKILL)
 
+        wait_for_end(children)
+
+
+def test_a_worker_whose_answer_nobody_hears_any_more_leaves_in_good_order(serve: Serve) -> None:
+    with serve(workers=1) as server:
+        (worker,) = pids_of(server)
+        with suspended(worker), connect(f"\0prefork/{os.getuid()}/{server.pid}") as asking:
+            asking.sendall(b'{"command": "dump"}\n')
+            server.status()  # asked later, so by now the worker has been asked, too
+            children = children_of(server.pid)
+            server.signal(signal.SIGKILL)
+            server.process.wait(30)
+
+        server.wait_for_log("draining: the master is gone")
         wait_for_end(children)
 
 
