@@ -76,8 +76,14 @@ def test_decisions_appear_with_their_reasons_as_they_are_taken(serve: Serve) -> 
     with serve(workers=1) as server:
         (worker,) = server.workers()
 
+        def is_followed(pilot: Pilot[None]) -> bool:
+            """Have something decided that changes nothing: it appears once the screen follows, not only asks."""
+            server.signal(signal.SIGTTOU)
+            return shows(pilot, "scaling refused")()
+
         async def look(pilot: Pilot[None]) -> None:
             await until(pilot, shows(pilot, "serving"))
+            await until(pilot, lambda: is_followed(pilot))
             os.kill(worker["pid"], signal.SIGKILL)
             await until(pilot, shows(pilot, "worker lost: killed by SIGKILL"))
 
@@ -90,7 +96,7 @@ def test_r_reloads(serve: Serve) -> None:
         async def press(pilot: Pilot[None]) -> None:
             await until(pilot, shows(pilot, "serving"))
             await pilot.press("r")
-            await until(pilot, shows(pilot, "generation 2 serves"))
+            await until(pilot, shows(pilot, "\ngeneration 2 serves"))  # a line of its own: the canary serves earlier
 
         watch(server, press)
         assert server.status()["generation"] == 2
