@@ -41,17 +41,19 @@ class Successor:
         """Fork it; `make_estate` is given its end of the channel. What cannot be started has failed at once."""
         if os.getpid() == 1:
             return [events.SuccessorFailed("the master is process 1: all other processes would end with it")]
+        self._forget()  # one that was given up, and may not have been reaped yet
         ours, theirs = make_pair()
         try:
-            self.pid = processes.fork(lambda: _be_successor(theirs, make_estate(theirs.fileno())))
+            pid = processes.fork(lambda: _be_successor(theirs, make_estate(theirs.fileno())))
         except OSError as error:
             ours.close()
             return [events.SuccessorFailed(f"cannot fork: {(error.strerror or str(error)).lower()}")]
         finally:
             theirs.close()
+        self.pid = pid
         self._channel = Channel(ours, messages.from_successor)
         self._sources.add(self)
-        self._children.follow_helper(self.pid, self._gone)
+        self._children.follow_helper(pid, lambda how: self._gone(pid, how))
         return ()
 
     def fileno(self) -> int:
@@ -85,8 +87,10 @@ class Successor:
         except ChannelBroken as error:
             log.debug("the successor does not listen: %s", error)
 
-    def _gone(self, how: str) -> Iterable[Event]:
+    def _gone(self, pid: int, how: str) -> Iterable[Event]:
         """Forget a reaped successor, after its last words."""
+        if pid != self.pid:
+            return  # it was given up, and another one has been started since
         yield from self.events()
         self._forget()
         yield events.SuccessorFailed(f"it ended before it served: {how}")

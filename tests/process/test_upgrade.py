@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from prefork.errors import NotDone
 from prefork.testing import Server
 from tests.process.conftest import Serve
 from tests.process.test_control import control, order_on_a_terminal, prefork
@@ -161,6 +162,23 @@ def test_a_successor_that_fails_changes_nothing(serve: Serve, project: Path, cha
         with stopping(upgrade(server)):
             assert server.process.wait(30) == 0
             assert crowd.failures == []
+
+
+def test_an_upgrade_can_be_tried_again_as_soon_as_it_has_failed(serve: Serve, project: Path) -> None:
+    with serve(workers=1) as server:
+        write_application(project, extra="\n)\n")
+        causes = [cause_of_failure(server) for _ in range(5)]
+        write_application(project, version="2")
+        with stopping(server._ask({"command": "upgrade"})["pid"]):
+            assert server.process.wait(30) == 0
+
+        assert [cause for cause in causes if "SyntaxError" not in cause] == []
+
+
+def cause_of_failure(server: Server) -> str:
+    with pytest.raises(NotDone) as failure:
+        server._ask({"command": "upgrade"})
+    return f"{failure.value}\n{failure.value.detail}"
 
 
 def test_a_successor_that_never_gets_ready_is_given_up(serve: Serve, project: Path) -> None:
