@@ -35,13 +35,12 @@ class Successor:
         self._taken_over = taken_over
         self._channel: Channel[messages.FromSuccessor] | None = None
         self.pid: int | None = None  # while it is our child and may be given up
-        self._killed = False
+        self._given_up: set[int] = set()  # killed, and not reaped yet
 
     def start(self, make_estate: Callable[[int], Estate]) -> Iterable[Event]:
         """Fork it; `make_estate` is given its end of the channel. What cannot be started has failed at once."""
         if os.getpid() == 1:
             return [events.SuccessorFailed("the master is process 1: all other processes would end with it")]
-        self._forget()  # one that was given up, and may not have been reaped yet
         ours, theirs = make_pair()
         try:
             pid = processes.fork(lambda: _be_successor(theirs, make_estate(theirs.fileno())))
@@ -89,27 +88,30 @@ class Successor:
 
     def _gone(self, pid: int, how: str) -> Iterable[Event]:
         """Forget a reaped successor, after its last words."""
-        if pid != self.pid:
-            return  # it was given up, and another one has been started since
+        if pid in self._given_up:
+            self._given_up.remove(pid)
+            return
         yield from self.events()
         self._forget()
         yield events.SuccessorFailed(f"it ended before it served: {how}")
 
     def end(self) -> None:
-        """Kill it if it lives; it is reaped like every child."""
+        """Kill it if it lives; it is reaped like every child, and whatever it has said meanwhile comes too late."""
         if self.pid is not None:
-            self._killed = True
             processes.kill_child(self.pid)
+            self._given_up.add(self.pid)
+        self._forget()
 
     def close(self) -> None:
-        """Let go of it at the end of the master; one that we have killed has gone by then, and holds no listener."""
-        if self.pid is not None and self._killed:
-            os.waitpid(self.pid, 0)
-            self._children.forget_helper(self.pid)
+        """Let go of it at the end of the master; those that we have killed have gone by then, and hold no listener."""
+        for pid in self._given_up:
+            os.waitpid(pid, 0)
+            self._children.forget_helper(pid)
+        self._given_up.clear()
         self._forget()
 
     def _forget(self) -> None:
-        self.pid, self._killed = None, False
+        self.pid = None
         if self._channel is not None:
             self._sources.remove(self)
             self._channel.close()
