@@ -9,6 +9,7 @@ import pytest
 
 from prefork.testing import Server
 from tests.process.conftest import Serve
+from tests.process.test_admin import target_of
 from tests.process.test_deaths import children_of, wait_for_end
 from tests.support.application import SOURCE, write_application
 from tests.support.clients import ask_once, eventually, steady_load
@@ -220,7 +221,7 @@ def test_the_watcher_shows_its_name_and_holds_no_listener(serve: Serve) -> None:
         process = Path(f"/proc/{watcher_of(server)}")
 
         assert (process / "cmdline").read_text().startswith("prefork: watcher [shop]")
-        sockets = [link for fd in (process / "fd").iterdir() if (link := os.readlink(fd)).startswith("socket:")]
+        sockets = [link for fd in (process / "fd").iterdir() if (link := target_of(fd)).startswith("socket:")]
         assert len(sockets) == 1  # its channel
 
 
