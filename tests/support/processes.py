@@ -3,11 +3,14 @@
 import os
 import resource
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.clients import eventually
+
+_LOOKS = 0.5  # seconds
 
 
 def cpu_seconds(pid: int) -> float:
@@ -53,7 +56,13 @@ def without_descriptors(pid: int) -> Iterator[None]:
 
 def _lowest_free_descriptor(pid: int) -> int:
     """Return the number that the next descriptor would get: the limit is one of numbers, see getrlimit(2)."""
-    # What is open for a moment only, as with each beat, is not there at every look.
-    looks = [{int(name) for name in os.listdir(f"/proc/{pid}/fd")} for _ in range(10)]
-    open_ones = set.intersection(*looks)
+    # What is open for a moment only, as with each beat, is not there at every look, though a process may be preempted.
+    open_ones = _descriptors_of(pid)
+    deadline = time.monotonic() + _LOOKS
+    while time.monotonic() < deadline:
+        open_ones &= _descriptors_of(pid)
     return next(number for number in range(len(open_ones) + 1) if number not in open_ones)
+
+
+def _descriptors_of(pid: int) -> set[int]:
+    return {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
