@@ -156,8 +156,8 @@ class Helper:
         """Kill the helper and wait for it: it has nothing to lose."""
         if self._process is not None:
             self._sources.remove(self)
-            self._process.channel.close()
             processes.kill_child(self._process.pid)
+            self._process.channel.close()  # after that: it need not find out that nobody listens, and say so
             os.waitpid(self._process.pid, 0)
             self._processes.forget_helper(self._process.pid)
             self._process = None
