@@ -43,6 +43,7 @@ class MoldProcess:
     channel: Channel[messages.FromMold]
     processes: Processes
     certificates: list[messages.Certificate]  # of its generation
+    unsafe: bool = False  # has said so, and ends; another one takes its place
 
     def fileno(self) -> int:
         """The master's end of the channel."""
@@ -162,6 +163,7 @@ class Processes:
                 case messages.Certificate():
                     said_by.certificates.append(message)
                 case messages.Unsafe(findings):
+                    said_by.unsafe = True
                     yield events.MoldUnsafe(said_by.generation, findings)
                 case messages.Forked(number, pid):
                     yield from self._claim(number, pid)
@@ -362,7 +364,7 @@ class Processes:
         del self._molds[gone.pid]
         self._sources.remove(gone)
         gone.close()
-        if self.mold_of(gone.generation) is None:
+        if not gone.unsafe:
             for one in [one for one in self._workers.values() if one.generation == gone.generation and one.pid is None]:
                 yield from self._look_for(one)
             yield events.MoldExited(gone.generation, how)

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.process.conftest import Serve
-from tests.process.test_deaths import mold_of, pids_of, serve_for_a_while, wait_for_end
-from tests.support.application import write_application
-from tests.support.clients import ask_once, eventually, steady_load
+from tests.process.test_deaths import children_of, mold_of, pids_of, serve_for_a_while, wait_for_end
+from tests.support.application import WAITING_FOR_GO, write_application
+from tests.support.clients import ask_once, connect, eventually, steady_load
+from tests.support.processes import suspended
 
 COUNTING = "\nwith open('imports', 'a') as file:\n    file.write(f'{os.getpid()}\\n')\n"
 THREAD = "\nimport threading\nthreading.Thread(None, threading.Event().wait, 'the culprit', daemon=True).start()\n"
@@ -54,6 +55,20 @@ def test_what_cannot_be_forked_is_named_and_each_worker_imports_for_itself(
         assert mold not in (mold_of(server), *workers)
         warning = server.log.partition("preloading unsafe")[2]
         assert name in "".join(warning.splitlines(keepends=True)[:2])
+        assert ask_once(server.address, "version") == "1"
+
+
+def test_an_unsafe_mold_that_is_gone_before_it_was_heard_is_replaced(serve: Serve, project: Path) -> None:
+    write_application(project, extra=WAITING_FOR_GO + THREAD)
+    with serve(workers=1, wait_until_ready=False) as server:
+        server.wait_for_log("starting mold")
+        eventually(lambda: len(children_of(server.pid)) == 1)
+        # Who connects is heard first; then the master reaps.
+        with suspended(server.pid), connect(f"\0prefork/{os.getuid()}/{server.pid}"):
+            (project / "go").touch()
+            wait_for_end(children_of(server.pid))
+
+        server.wait_for_log(" ready: ")
         assert ask_once(server.address, "version") == "1"
 
 
