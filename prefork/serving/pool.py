@@ -26,6 +26,7 @@ from prefork.serving.cutting import cut
 from prefork.serving.parking import Parking
 from prefork.serving.poolthread import PoolThread, log_escaped
 from prefork.serving.promotion import TICK, Promotion
+from prefork.serving.shortage import ThreadShortage
 from prefork.serving.spread import Spread
 
 TYPE_CHECKING = False
@@ -70,9 +71,9 @@ class Pool:
         self._intakes: list[Intake] = []
         self._wait: Intakes | None = None  # while it accepts, or a connection may be parked
         self._ready: list[Intake | Conversation] = []  # what the last wait found; the leader's
-        self._short_of_threads = False  # said once an episode; the leader's
         self._spread = Spread(self.activity)
         self._lock = threading.Lock()  # of everything below
+        self._shortage = ThreadShortage()
         self._accepting = False
         self._draining = False  # read by the leader without the lock
         self._aborted = False
@@ -158,6 +159,17 @@ class Pool:
             requests = [thread.request for thread in self._busy if thread.row == row and still()]
         for request in requests:
             cut(request)
+
+    def tend(self) -> None:
+        """Start the leader that the system had no thread for, if it has one now. To be called now and then."""
+        if not self._shortage.lasts:
+            return
+        with self._lock:
+            self._shortage.settle()
+            missing = self._leader is None and (self._accepting or len(self._parking) > 0)
+            fresh = self._choose_leader() if missing else None
+        if fresh is not None:
+            self._start_thread(fresh)
 
     def await_message(self, me: PoolThread, conversation: Conversation) -> bool:
         """Say whether the connection has something to read; if not, it is to be parked, or is over."""
@@ -318,14 +330,14 @@ class Pool:
         except (RuntimeError, MemoryError) as error:
             self._do_without(fresh, error)
         else:
-            self._short_of_threads = False
+            if self._shortage.lasts:
+                with self._lock:
+                    self._shortage.succeeded()
 
     def _do_without(self, fresh: PoolThread, error: RuntimeError | MemoryError) -> None:
         """The system has no thread for us: those that there are go on."""
-        if not self._short_of_threads:
-            log.warning("cannot start a thread: %s; serving with the %d there are", error, len(self._busy))
-        self._short_of_threads = True
         with self._lock:
+            self._shortage.failed(error, len(self._busy))
             self._free_rows.append(fresh.row)
             self._leader = None
             stopped = self._accepting and self._draining and not self._unfinished()

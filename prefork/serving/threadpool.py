@@ -83,6 +83,12 @@ class ThreadPoolMixIn:
         if self.block_on_close and pool is not None and not pool.accepting and _current_pool() is not pool:
             pool.ended.wait()
 
+    def service_actions(self) -> None:
+        """Look after the pool between the waits of `serve_forever()`."""
+        super().service_actions()  # type: ignore[misc]  # of the server class this is mixed into
+        if self._pool is not None:
+            self._pool.tend()
+
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve the request and end it; a connection with a message handler may be parked instead."""
         process = super().process_request  # type: ignore[misc]  # of the server class this is mixed into

@@ -90,6 +90,7 @@ class Worker:
             self._send_untold()
             self._take_orders()
             self._start_if_due()
+            self._tend_services()
             self._follow_services()
             if self._admission is not None:
                 self._follow_admission(self._admission)
@@ -166,6 +167,10 @@ class Worker:
             service.drain(frozenset(finish))
             if final:
                 service.part()
+
+    def _tend_services(self) -> None:
+        for service in self._services if self._started else ():
+            service.tend()
 
     def _follow_services(self) -> None:
         """Tell the master what changed in the servers, and cut the connections that outstay the drain."""

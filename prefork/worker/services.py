@@ -51,6 +51,9 @@ class Service(Protocol):
     def start(self, on_change: Callable[[], object]) -> None:
         """Begin to accept; call `on_change` whenever one of the properties has changed for the worse."""
 
+    def tend(self) -> None:
+        """Do what is due from time to time; called at every beat."""
+
     def drain(self, finish: frozenset[int]) -> None:
         """Stop accepting: at once, or, on the listeners named, when their queue is empty."""
 
@@ -95,6 +98,9 @@ class PooledService:
     def start(self, on_change: Callable[[], object]) -> None:
         self._on_change = on_change
         self._pool.start()
+
+    def tend(self) -> None:
+        self._pool.tend()
 
     def drain(self, finish: frozenset[int]) -> None:
         self._pool.drain(finish)
@@ -148,6 +154,9 @@ class ForeignService:
         self._connections.on_change = self._gate.on_change = on_change
         self._gate.on_left = self._end_loop
         self._thread.start()
+
+    def tend(self) -> None:
+        """Do nothing: its own loop does, in `service_actions()`."""
 
     def drain(self, finish: frozenset[int]) -> None:
         with contextlib.suppress(AttributeError):  # a property of its own, or slots

@@ -158,6 +158,27 @@ def test_without_new_processes_the_others_serve_until_there_are_some_again(serve
         assert len(server.workers()) == 3
 
 
+@pytest.mark.needs("strace")
+def test_a_worker_that_gets_no_thread_accepts_again_once_it_does_although_its_connections_stay(
+    serve: Serve, tmp_path: Path
+) -> None:
+    with serve(workers=1) as server, ExitStack() as clients:
+        [worker] = pids_of(server)
+        first = clients.enter_context(LineClient(server.address))
+        assert first.ask("echo x") == "x"  # another thread leads now
+        with injected(worker, "clone,clone3:error=EAGAIN", tmp_path):
+            second, third = (clients.enter_context(LineClient(server.address)) for _ in range(2))
+            assert second.ask("echo x") == "x"
+            third.send("echo at last")
+            server.wait_for_log("cannot start a thread")
+
+        assert third.read() == "at last"
+        server.wait_for_log("threads can be started again")
+        assert server.log.count("cannot start a thread") == 1
+        assert server.log.count("threads can be started again") == 1
+        assert first.ask("echo x") == "x"
+
+
 @pytest.mark.root
 def test_a_reload_without_memory_for_it_fails_at_once_and_the_old_workers_serve_on(serve: Serve) -> None:
     with serve(workers=1) as server, steady_load(server.address) as crowd:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from prefork.serving import accepting, promotion
+from prefork.serving import accepting, promotion, shortage
 from prefork.serving.pool import Pool
 from prefork.serving.poolthread import PoolThread
 from tests.unit.serving.conftest import PATIENCE, Bench, Echo, make_server
@@ -485,6 +485,33 @@ def test_without_new_threads_those_there_are_go_on(
     held.close()
     assert [bench.hold() for _ in range(3)]
     assert pool.open_connections >= 3
+
+
+def test_accepting_goes_on_once_threads_can_be_started_again_although_every_connection_stays(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def cannot_start(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    now = 100.0
+    monkeypatch.setattr(shortage, "monotonic", lambda: now)
+    pool = bench.pool(make_server())
+    with monkeypatch.context() as scarce:
+        scarce.setattr(PoolThread, "start", cannot_start)
+        held = bench.hold()
+        pool.tend()
+        pool.tend()
+        [waiting] = queue(bench, 1)
+
+    pool.tend()
+
+    assert waiting.recv(1) == b"q"
+    assert bench.talk(held) == b"x"
+    now += 1
+    pool.tend()
+    pool.tend()
+    said = [record.message.split(":")[0] for record in caplog.records]
+    assert said == ["cannot start a thread", "threads can be started again"]
 
 
 def test_a_drain_while_no_thread_can_be_started_takes_effect(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

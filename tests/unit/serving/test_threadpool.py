@@ -21,6 +21,7 @@ from prefork.serving import (
     ThreadPoolUnixStreamServer,
 )
 from prefork.serving.pool import Pool
+from prefork.serving.poolthread import PoolThread
 from prefork.serving.threadpool import call_on_drain
 from tests.unit.serving.conftest import LOOPBACK, PATIENCE, Echo, Notes
 
@@ -138,6 +139,23 @@ def test_service_actions_are_called_by_the_thread_of_serve_forever(server_class:
         assert enough.wait(PATIENCE)
 
     assert set(called) == {thread}
+
+
+@LINEAGES
+def test_a_thread_that_the_system_did_not_have_is_started_from_the_loop(
+    server_class: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cannot_start(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with server_class(LOOPBACK, Echo) as server, serving(server, 0.01), connect(server) as first:
+        assert ask(first) == b"x"  # another thread leads now
+        with connect(server) as second:
+            with monkeypatch.context() as scarce:
+                scarce.setattr(PoolThread, "start", cannot_start)
+                assert ask(second) == b"x"
+            with connect(server) as third:
+                assert ask(third) == b"x"
 
 
 @LINEAGES
