@@ -37,6 +37,17 @@ def title(pid):
 """
 WORKERS, PIDS = 60, 500
 
+# What every Python of the server does first: it notes its threads whenever it forks.
+COUNTING = """
+import os, sys
+def count(event, arguments):
+    if event == "os.fork":
+        notes = os.open({notes!r}, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(notes, (str(len(os.listdir("/proc/self/task"))) + "\\n").encode())
+        os.close(notes)
+sys.addaudithook(count)
+"""
+
 
 def test_a_stopped_master_harms_nobody_and_catches_up(serve: Serve) -> None:
     with serve(workers=2, heartbeat_timeout=4) as server, steady_load(server.address) as crowd:
@@ -59,6 +70,25 @@ def be_served_for_a_while(address: Address, seconds: float = 2.5) -> None:
     """Ask for an answer that takes so long."""
     with LineClient(address) as client:
         assert client.ask(f"eval __import__('threading').Event().wait({seconds})") == "False"
+
+
+def test_whoever_forks_has_one_thread_and_python_agrees(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = tmp_path / "threads"
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(COUNTING.format(notes=str(notes)))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    monkeypatch.setenv("PYTHONWARNINGS", "always::DeprecationWarning")
+    with serve(workers=2, admin="127.0.0.1:0") as server:
+        os.kill(pids_of(server)[0], signal.SIGKILL)
+        server.wait_for_log("starting worker", count=3)
+        server.reload()
+
+    assert "multi-threaded" not in server.log
+    counts = notes.read_text().split()
+    assert len(counts) >= 2 + 1 + 2 * 4  # molds, the helper, and twice for each worker
+    assert set(counts) == {"1"}
 
 
 @pytest.mark.needs("strace")
