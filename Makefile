@@ -63,7 +63,9 @@ process-tests: $(VENV)/tools
 	$(if $(PROCESS_TESTS),$(PYTEST) -n 2 $(PROCESS_TESTS))
 
 faults: $(VENV)/tools
-	$(PYTEST) -n 2 tests/faults
+	$(SYSTEMD_IMAGE)
+	$(PYTEST) -n 2 -m fault tests/unit tests/process tests/faults
+	$(PYTEST) -m fault tests/systemd tests/deploy
 
 soak: $(VENV)/tools
 	$(BIN)/python -m tests.soak --minutes $(MINUTES)

@@ -125,6 +125,7 @@ def test_it_is_process_1_with_no_power_and_can_be_asked(pod: Pod) -> None:
     assert subprocess.run(containers.podman("exec", pod.name, "touch", "/srv/x"), capture_output=True).returncode != 0
 
 
+@pytest.mark.fault("leaving-pod")
 @pytest.mark.needs("kubectl")
 def test_no_client_is_failed_when_it_leaves_as_kubernetes_tells_it_to(pod: Pod) -> None:
     with LineClient(SERVICE) as kept, steady_load(SERVICE) as crowd:

@@ -24,6 +24,7 @@ def test_the_file_is_what_logrotate_expects(tmp_path: Path) -> None:
     assert "error" not in said
 
 
+@pytest.mark.fault("rotation")
 @pytest.mark.needs("logrotate")
 def test_a_rotation_loses_no_line_and_the_server_writes_on(serve: Serve, project: Path) -> None:
     logs = project / "logs"

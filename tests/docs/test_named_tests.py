@@ -9,7 +9,7 @@ import pytest
 from tests.docs.pages import ROOT
 
 TESTS = ROOT / "tests"
-PAGES = {ROOT / "docs/security.md": TESTS, TESTS / "faults/README.md": TESTS / "faults"}
+PAGES = {ROOT / "docs/security.md": TESTS, TESTS / "faults/README.md": TESTS}
 MODULE = re.compile(r"`((?:[\w.-]+/)*test_\w+\.py)`")
 
 

@@ -28,6 +28,7 @@ def only_worker(server: Server) -> int:
     return pid
 
 
+@pytest.mark.fault("emfile")
 @pytest.mark.root
 def test_emfile_neither_spins_nor_floods_the_log_nor_harms_whom_is_served_and_is_recovered_from(serve: Serve) -> None:
     with serve(workers=1, threads=256) as server, ExitStack() as clients:
@@ -52,6 +53,7 @@ def test_emfile_neither_spins_nor_floods_the_log_nor_harms_whom_is_served_and_is
         assert {client.read() for client in waiting} == {"at last"}
 
 
+@pytest.mark.fault("failing-accept")
 @pytest.mark.parametrize("error", SHORTAGES)
 def test_a_shortage_reported_by_accept_lets_the_listener_rest_and_is_over_by_itself(
     serve: Serve, tmp_path: Path, error: str
@@ -65,6 +67,7 @@ def test_a_shortage_reported_by_accept_lets_the_listener_rest_and_is_over_by_its
         assert server.log.count("cannot accept") == 1
 
 
+@pytest.mark.fault("failing-accept")
 @pytest.mark.parametrize("error", LOST_CONNECTIONS)
 def test_an_error_of_one_connection_reported_by_accept_delays_nobody(serve: Serve, tmp_path: Path, error: str) -> None:
     with serve(workers=1) as server:
@@ -75,6 +78,7 @@ def test_an_error_of_one_connection_reported_by_accept_delays_nobody(serve: Serv
         assert "cannot accept" not in server.log
 
 
+@pytest.mark.fault("slow-accept")
 def test_a_stop_while_every_accept_is_slow_and_raced_for_ends_in_time_and_loses_nobody(
     serve: Serve, tmp_path: Path
 ) -> None:
@@ -92,6 +96,7 @@ def test_a_stop_while_every_accept_is_slow_and_raced_for_ends_in_time_and_loses_
         assert {failure.partition("(")[0] for failure in crowd.failures} == {"ConnectionRefusedError"}
 
 
+@pytest.mark.fault("full-queue")
 def test_a_full_queue_makes_clients_try_again_and_all_are_served(serve: Serve) -> None:
     with serve(workers=1, backlog=1) as server, ExitStack() as clients:
         pid = only_worker(server)
@@ -117,11 +122,13 @@ def listen_overflows() -> int:
     return int(values[names.index("ListenOverflows")])
 
 
+@pytest.mark.fault("full-queue")
 def test_a_backlog_that_the_kernel_clamps_is_warned_about_at_the_start(serve: Serve) -> None:
     with serve(workers=1, backlog=2**31 - 1) as server:
         assert "net.core.somaxconn" in server.wait_for_log("clamped")
 
 
+@pytest.mark.fault("slow-drip")
 def test_a_slow_drip_of_twice_as_many_attackers_as_threads_leaves_a_good_client_served_within_a_second(
     serve: Serve,
 ) -> None:
@@ -140,6 +147,7 @@ def test_a_slow_drip_of_twice_as_many_attackers_as_threads_leaves_a_good_client_
             assert attack.bytes_sent >= 3 * 8  # three of them, at least, are at work all the time
 
 
+@pytest.mark.fault("slow-drip")
 def test_attackers_that_say_nothing_from_wherever_they_come_hold_a_thread_for_idle_timeout_only(serve: Serve) -> None:
     with serve(workers=2, threads=2, idle_timeout=1) as server, ExitStack() as clients:
         for number in range(8):
@@ -195,6 +203,7 @@ def dripping(server: Server, attackers: int) -> Iterator[Drip]:
             thread.join(TIME_LIMIT)
 
 
+@pytest.mark.fault("kept-threads")
 def test_connections_that_keep_every_thread_of_a_worker_leave_the_next_one_to_its_sibling(serve: Serve) -> None:
     with serve(workers=2, threads=2) as server, ExitStack() as clients:
         slots: list[str] = []
@@ -205,6 +214,7 @@ def test_connections_that_keep_every_thread_of_a_worker_leave_the_next_one_to_it
         assert ask_once(server.address, "slot") != full
 
 
+@pytest.mark.fault("flood")
 def test_a_flood_from_one_peer_is_capped_and_nobody_else_notices(serve: Serve) -> None:
     with serve(workers=2, threads=64, limit_per_peer=40) as server, ExitStack() as clients:
         with steady_load(server.address, clients=2) as crowd:

@@ -51,6 +51,7 @@ def lives(server: Server) -> None:
     assert ask_once(server.address, "version") == "1"
 
 
+@pytest.mark.fault("compromised-worker")
 @pytest.mark.parametrize(
     "packets",
     ["b'nonsense'", "os.urandom(60000)", "b''", "messages.encode(messages.Forked(1, 1))", "b'\\xdd' + b'\\xff' * 9"],
@@ -71,6 +72,7 @@ def test_nonsense_on_the_channel_costs_only_its_worker(serve: Serve, project: Pa
         assert victim in before
 
 
+@pytest.mark.fault("compromised-worker")
 @pytest.mark.parametrize(
     "message",
     ["messages.Ready()", "messages.StoppedAccepting()", "messages.Failed('x' * 8000, 'y' * 8000)"],
@@ -84,6 +86,7 @@ def test_a_flood_of_messages_holds_nobody_up(serve: Serve, project: Path, messag
         lives(server)
 
 
+@pytest.mark.fault("compromised-worker")
 def test_a_worker_that_claims_to_be_another_process_is_not_believed(serve: Serve, project: Path) -> None:
     write_application(project, extra=HOSTILE)
     with serve(workers=2) as server:
@@ -96,6 +99,7 @@ def test_a_worker_that_claims_to_be_another_process_is_not_believed(serve: Serve
         assert server.process.poll() is None
 
 
+@pytest.mark.fault("compromised-worker")
 @pytest.mark.parametrize("byte", ["b'\\xff'", "b'\\x7f'", "b'\\x00'", "b'\\x01'"])
 def test_a_scribbled_scoreboard_misleads_nobody_but_its_readers(serve: Serve, project: Path, byte: str) -> None:
     write_application(project, extra=HOSTILE)

@@ -5,6 +5,8 @@ import socket
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
+
 from prefork.testing import Server
 from tests.process.conftest import Serve
 from tests.support.addresses import host_and_port
@@ -21,6 +23,7 @@ def client_of(server: Server, source: str = "127.0.0.1") -> socket.socket:
     return client
 
 
+@pytest.mark.fault("datagrams")
 def test_a_datagram_that_is_too_long_is_cut_off_and_said_once(serve: Serve) -> None:
     options = {"bind": ["udp://127.0.0.1:0"], "server": {"max_packet_size": 100}}
     with serve("app:Datagrams", workers=1, **options) as server, client_of(server) as client:
@@ -32,6 +35,7 @@ def test_a_datagram_that_is_too_long_is_cut_off_and_said_once(serve: Serve) -> N
         assert server.log.count("datagram cut off") == 1
 
 
+@pytest.mark.fault("datagrams")
 def test_clients_that_are_not_there_for_their_answers_disturb_nobody(serve: Serve) -> None:
     with serve("app:Datagrams", workers=1, bind=["udp://127.0.0.1:0"]) as server:
         for _ in range(50):
@@ -44,6 +48,7 @@ def test_clients_that_are_not_there_for_their_answers_disturb_nobody(serve: Serv
         assert " ERROR " not in server.log
 
 
+@pytest.mark.fault("datagrams")
 def test_a_refusal_reported_by_recvfrom_is_tolerated(serve: Serve, tmp_path: Path) -> None:
     with serve("app:Datagrams", workers=1, bind=["udp://127.0.0.1:0"]) as server, client_of(server) as client:
         fault = "recvfrom:error=ECONNREFUSED:when=1..3"
@@ -54,6 +59,7 @@ def test_a_refusal_reported_by_recvfrom_is_tolerated(serve: Serve, tmp_path: Pat
             assert injection.count >= 1
 
 
+@pytest.mark.fault("datagrams")
 def test_a_flood_from_many_sources_fills_the_socket_and_not_the_memory(serve: Serve) -> None:
     with serve("app:Datagrams", workers=1, bind=["udp://127.0.0.1:0"]) as server, ExitStack() as clients:
         [worker] = server.workers()
@@ -77,6 +83,7 @@ def test_a_flood_from_many_sources_fills_the_socket_and_not_the_memory(serve: Se
         assert after["rss"] - worker["rss"] < 20 << 20
 
 
+@pytest.mark.fault("datagrams")
 def test_a_reload_loses_no_datagram_that_is_in_the_socket(serve: Serve) -> None:
     with serve("app:Datagrams", workers=1, bind=["udp://127.0.0.1:0"]) as server, client_of(server) as client:
         [worker] = server.workers()

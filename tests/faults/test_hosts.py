@@ -73,6 +73,7 @@ def make_site(serve: Serve, project: Path) -> MakeSite:
     return make
 
 
+@pytest.mark.fault("rolling-restart")
 @pytest.mark.needs("socat")
 def test_a_rolling_restart_as_documented_fails_no_request(make_site: MakeSite) -> None:
     with make_site() as there, there.visitors() as visitors:
@@ -90,6 +91,7 @@ def test_a_rolling_restart_as_documented_fails_no_request(make_site: MakeSite) -
     assert retries == [0, 0, 0]
 
 
+@pytest.mark.fault("rolling-restart")
 def test_a_restart_announces_itself_within_drain_delay(make_site: MakeSite) -> None:
     with make_site(drain_delay=5) as there, there.visitors() as visitors:
         host = there.hosts[0]
@@ -104,6 +106,7 @@ def test_a_restart_announces_itself_within_drain_delay(make_site: MakeSite) -> N
     assert visitors.failures == []
 
 
+@pytest.mark.fault("rolling-restart")
 def test_a_rolling_reload_fails_no_request_even_when_old_connections_are_cut(make_site: MakeSite) -> None:
     with make_site(drain_timeout=2) as there, there.visitors() as visitors:
         for host in there.hosts:
@@ -116,6 +119,7 @@ def test_a_rolling_reload_fails_no_request_even_when_old_connections_are_cut(mak
     assert visitors.failures == []
 
 
+@pytest.mark.fault("rolling-restart")
 def test_a_host_that_is_killed_loses_what_was_in_flight_on_it_and_nothing_else(make_site: MakeSite) -> None:
     with make_site() as there:
         victim, *others = there.hosts
@@ -138,6 +142,7 @@ def test_a_host_that_is_killed_loses_what_was_in_flight_on_it_and_nothing_else(m
     assert [failure for failure in visitors.failures if failure.began > killed] == []
 
 
+@pytest.mark.fault("partition")
 def test_a_host_cut_off_by_a_partition_is_served_again_when_it_heals(make_site: MakeSite) -> None:
     with make_site() as there, there.visitors() as visitors:
         lost, *others = there.hosts
@@ -152,6 +157,7 @@ def test_a_host_cut_off_by_a_partition_is_served_again_when_it_heals(make_site: 
     assert visitors.failures == []
 
 
+@pytest.mark.fault("partition")
 def test_an_agent_that_cannot_be_reached_leaves_its_host_as_it_was(make_site: MakeSite) -> None:
     with make_site() as there, there.visitors() as visitors:
         mute, drained, _ = there.hosts
@@ -173,6 +179,7 @@ def test_an_agent_that_cannot_be_reached_leaves_its_host_as_it_was(make_site: Ma
     assert visitors.failures == []
 
 
+@pytest.mark.fault("partition")
 def test_a_host_that_died_while_it_was_drained_says_that_it_is_ready_again(make_site: MakeSite) -> None:
     with make_site() as there, there.visitors() as visitors:
         host = there.hosts[0]
@@ -187,6 +194,7 @@ def test_a_host_that_died_while_it_was_drained_says_that_it_is_ready_again(make_
     assert visitors.failures == []
 
 
+@pytest.mark.fault("rolling-restart")
 def test_a_kept_connection_is_served_until_it_ends_whatever_is_ordered(make_site: MakeSite) -> None:
     with make_site("app:Handler", mode="tcp") as there, there.talk() as client:
         name = client.ask("eval os.environ['HOST']")

@@ -28,6 +28,7 @@ def faketime_library() -> Path:
     return found[0]
 
 
+@pytest.mark.fault("clock")
 def test_a_clock_that_jumps_changes_nothing(serve: Serve, tmp_path: Path) -> None:
     clock = tmp_path / "clock"
     clock.write_text("+0h")
@@ -52,6 +53,7 @@ def test_a_clock_that_jumps_changes_nothing(serve: Serve, tmp_path: Path) -> Non
         assert "WARN" not in server.log
 
 
+@pytest.mark.fault("starvation")
 def test_starved_workers_are_not_taken_for_dead(serve: Serve) -> None:
     with serve(workers=4) as server, busy_loops(16), steady_load(server.address) as crowd:
         pids = pids_of(server)
@@ -76,6 +78,7 @@ def busy_loops(count: int) -> Iterator[None]:
             loop.wait()
 
 
+@pytest.mark.fault("crippled-machine")
 @pytest.mark.root
 @pytest.mark.needs("unshare", "mount")
 @pytest.mark.parametrize(
@@ -112,6 +115,7 @@ def test_it_starts_serves_and_reloads_on_a_crippled_machine(project: Path, spoil
         server.wait()
 
 
+@pytest.mark.fault("moved-code")
 def test_a_directory_that_is_gone_fails_the_reload_and_nothing_else(serve: Serve, project: Path) -> None:
     home = project / "home"
     home.mkdir()
@@ -130,6 +134,7 @@ def test_a_directory_that_is_gone_fails_the_reload_and_nothing_else(serve: Serve
         assert crowd.failures == []
 
 
+@pytest.mark.fault("moved-code")
 def test_a_server_started_in_a_directory_that_is_gone_says_so(tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()

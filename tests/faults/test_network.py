@@ -32,6 +32,7 @@ class Flooding(socketserver.BaseRequestHandler):
 '''
 
 
+@pytest.mark.fault("vanished-peer")
 @pytest.mark.root
 def test_a_peer_that_vanished_is_given_up_by_keepalive(serve: Serve) -> None:
     with network() as net, serve(workers=1, bind=[f"{ON_THE_WIRE}?keepalive=2"]) as server:
@@ -43,6 +44,7 @@ def test_a_peer_that_vanished_is_given_up_by_keepalive(serve: Serve) -> None:
             assert "INFO" in server.wait_for_log("connection lost")
 
 
+@pytest.mark.fault("vanished-peer")
 @pytest.mark.root
 def test_a_peer_that_takes_no_more_of_its_reply_is_given_up_by_user_timeout(serve: Serve, project: Path) -> None:
     write_application(project, extra=HASTY)
@@ -55,6 +57,7 @@ def test_a_peer_that_takes_no_more_of_its_reply_is_given_up_by_user_timeout(serv
             assert "INFO" in server.wait_for_log("connection lost")
 
 
+@pytest.mark.fault("half-closed")
 def test_a_half_closed_connection_gets_its_whole_reply(serve: Serve, project: Path) -> None:
     write_application(project, extra=HASTY)
     with serve("app:Hasty", workers=1) as server, LineClient(server.address) as client:
@@ -64,6 +67,7 @@ def test_a_half_closed_connection_gets_its_whole_reply(serve: Serve, project: Pa
         assert client._file.read() == b"reply" * 100_000
 
 
+@pytest.mark.fault("half-closed")
 @pytest.mark.parametrize("kind", ["tcp://127.0.0.1:0", "unix:socket"])
 def test_input_that_nobody_read_does_not_reset_the_reply_away(
     serve: Serve, project: Path, monkeypatch: pytest.MonkeyPatch, kind: str
@@ -76,6 +80,7 @@ def test_input_that_nobody_read_does_not_reset_the_reply_away(
         assert client._file.read() == b"reply" * 100_000
 
 
+@pytest.mark.fault("gone-in-reply")
 def test_a_peer_that_goes_in_the_middle_of_its_reply_is_one_line_of_the_log(serve: Serve, project: Path) -> None:
     write_application(project, extra=HASTY)
     with serve("app:Flooding", workers=1) as server:
@@ -87,6 +92,7 @@ def test_a_peer_that_goes_in_the_middle_of_its_reply_is_one_line_of_the_log(serv
         assert "Traceback" not in server.log
 
 
+@pytest.mark.fault("bad-line")
 @pytest.mark.root
 @pytest.mark.timeout(300)
 def test_a_bad_line_with_tiny_segments_changes_nothing_that_is_said(serve: Serve) -> None:
@@ -102,6 +108,7 @@ def test_a_bad_line_with_tiny_segments_changes_nothing_that_is_said(serve: Serve
             assert client.read() == "x" * 3000
 
 
+@pytest.mark.fault("lost-address")
 @pytest.mark.root
 def test_an_interface_that_goes_down_and_comes_back_is_served_again(serve: Serve) -> None:
     with network() as net, serve(workers=1, bind=[ON_THE_WIRE]) as server:
@@ -114,6 +121,7 @@ def test_an_interface_that_goes_down_and_comes_back_is_served_again(serve: Serve
             assert client.read() == "after"
 
 
+@pytest.mark.fault("lost-address")
 @pytest.mark.root
 def test_an_address_that_is_removed_while_bound_is_served_again_when_it_is_back(serve: Serve) -> None:
     with network() as net, serve(workers=1, bind=[ON_THE_WIRE]) as server:
@@ -126,6 +134,7 @@ def test_an_address_that_is_removed_while_bound_is_served_again_when_it_is_back(
             assert client.ask("generation") == "2"
 
 
+@pytest.mark.fault("address-families")
 def test_an_ipv6_listener_serves_ipv4_clients_only_if_it_may(serve: Serve) -> None:
     both, only = "tcp://[::]:0", "tcp://[::]:0?ipv6only=on"
     with serve(workers=1, bind=[both]) as server:
@@ -139,6 +148,7 @@ def test_an_ipv6_listener_serves_ipv4_clients_only_if_it_may(serve: Serve) -> No
             ask_once(("127.0.0.1", int(port)), "echo x")
 
 
+@pytest.mark.fault("address-families")
 def test_an_ipv4_client_of_an_ipv6_listener_is_the_same_peer_as_ever(serve: Serve) -> None:
     with serve(workers=1, bind=["tcp://[::]:0", "tcp://127.0.0.1:0"], limit_per_peer=1) as server:
         mapped, plain = ("127.0.0.1", int(server.addresses[0][1])), server.addresses[1]

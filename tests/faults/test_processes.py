@@ -49,6 +49,7 @@ sys.addaudithook(count)
 """
 
 
+@pytest.mark.fault("stopped-master")
 def test_a_stopped_master_harms_nobody_and_catches_up(serve: Serve) -> None:
     with serve(workers=2, heartbeat_timeout=4) as server, steady_load(server.address) as crowd:
         serve_for_a_while(server)
@@ -72,6 +73,7 @@ def be_served_for_a_while(address: Address, seconds: float = 2.5) -> None:
         assert client.ask(f"eval __import__('threading').Event().wait({seconds})") == "False"
 
 
+@pytest.mark.fault("one-thread")
 def test_whoever_forks_has_one_thread_and_python_agrees(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,6 +93,7 @@ def test_whoever_forks_has_one_thread_and_python_agrees(
     assert set(counts) == {"1"}
 
 
+@pytest.mark.fault("killed-master")
 @pytest.mark.needs("strace")
 def test_a_master_killed_right_after_it_forked_a_mold_leaves_nobody(serve: Serve, tmp_path: Path) -> None:
     with serve(workers=1) as server:
@@ -107,6 +110,7 @@ def test_a_master_killed_right_after_it_forked_a_mold_leaves_nobody(serve: Serve
             wait_for_end(mold | known)
 
 
+@pytest.mark.fault("scaling")
 def test_scaling_during_a_reload_ends_with_the_number_asked_for_last(serve: Serve, project: Path) -> None:
     with serve(workers=3, surge=1) as server, steady_load(server.address) as crowd:
         write_application(project, version="2")
@@ -122,6 +126,7 @@ def test_scaling_during_a_reload_ends_with_the_number_asked_for_last(serve: Serv
         assert crowd.failures == []
 
 
+@pytest.mark.fault("interrupted-call")
 @pytest.mark.needs("strace")
 @pytest.mark.parametrize(
     ("who", "fault"),
@@ -152,6 +157,7 @@ def test_a_signal_during_a_system_call_loses_nothing(serve: Serve, tmp_path: Pat
         assert all("Reset" in failure for failure in crowd.failures)
 
 
+@pytest.mark.fault("stop-signals")
 @pytest.mark.needs("strace")
 def test_a_worker_told_to_leave_right_after_its_fork_leaves_and_its_slot_is_filled_again(
     serve: Serve, tmp_path: Path
@@ -173,6 +179,7 @@ def test_a_worker_told_to_leave_right_after_its_fork_leaves_and_its_slot_is_fill
         assert young not in pids_of(server)
 
 
+@pytest.mark.fault("no-process")
 @pytest.mark.needs("strace")
 def test_without_new_processes_the_others_serve_until_there_are_some_again(serve: Serve, tmp_path: Path) -> None:
     with serve(workers=3) as server, steady_load(server.address) as crowd:
@@ -188,6 +195,7 @@ def test_without_new_processes_the_others_serve_until_there_are_some_again(serve
         assert len(server.workers()) == 3
 
 
+@pytest.mark.fault("no-process")
 @pytest.mark.needs("strace")
 def test_a_worker_that_gets_no_thread_accepts_again_once_it_does_although_its_connections_stay(
     serve: Serve, tmp_path: Path
@@ -209,6 +217,7 @@ def test_a_worker_that_gets_no_thread_accepts_again_once_it_does_although_its_co
         assert first.ask("echo x") == "x"
 
 
+@pytest.mark.fault("no-process")
 @pytest.mark.root
 def test_a_reload_without_memory_for_it_fails_at_once_and_the_old_workers_serve_on(serve: Serve) -> None:
     with serve(workers=1) as server, steady_load(server.address) as crowd:
@@ -225,6 +234,7 @@ def test_a_reload_without_memory_for_it_fails_at_once_and_the_old_workers_serve_
         assert crowd.failures == []
 
 
+@pytest.mark.fault("emfile")
 @pytest.mark.root
 def test_a_master_without_descriptors_does_not_spin_for_its_control_clients(serve: Serve) -> None:
     with serve(workers=1) as server, ExitStack() as clients:
@@ -259,6 +269,7 @@ def test_a_directory_that_somebody_else_has_locked_does_not_hold_up_the_start(pr
     assert "is locked by another process" in done.stderr
 
 
+@pytest.mark.fault("pid-reuse")
 @pytest.mark.root
 @pytest.mark.needs("unshare")
 def test_pids_that_come_round_are_no_danger_to_strangers(project: Path) -> None:
@@ -307,6 +318,7 @@ def few_pids(project: Path) -> Iterator[None]:
         contained.stderr.close()
 
 
+@pytest.mark.fault("leaks")
 def test_two_hundred_reloads_leave_the_master_as_it_was(serve: Serve) -> None:
     with serve(workers=1, canary_time=0) as server:
         reload_often(server, 20)

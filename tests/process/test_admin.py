@@ -119,6 +119,7 @@ def test_connections_of_foreign_servers_are_timed_one_by_one(serve: Serve, proje
         assert sum(server.status()["connections"][0]["durations"][10:]) == 1  # above a second
 
 
+@pytest.mark.fault("full-queue")
 def test_a_full_queue_and_dropped_datagrams_are_seen(serve: Serve) -> None:
     with serve(bind=[f"{ANYWHERE}?backlog=1", "udp://127.0.0.1:0"], workers=1, admin=ANYWHERE) as server:
         admin, stream, datagrams = address_of(server), *server.addresses
@@ -273,6 +274,7 @@ def test_signals_of_the_process_group_do_it_no_harm(serve: Serve, number: signal
         assert "admin helper lost" not in server.log
 
 
+@pytest.mark.fault("admin-client")
 @pytest.mark.parametrize(
     ("sent", "answer"),
     [
@@ -302,6 +304,7 @@ def test_head_is_answered_without_the_page(serve: Serve) -> None:
         assert int(re.search(rb"Content-Length: (\d+)", head)[1]) > 10_000  # type: ignore[index]  # it is there
 
 
+@pytest.mark.fault("admin-client")
 def test_slow_and_silent_clients_delay_nobody(serve: Serve) -> None:
     """More of them than the helper has threads; each has two seconds."""
     with serve(workers=1, admin=ANYWHERE) as server:
@@ -316,6 +319,7 @@ def test_slow_and_silent_clients_delay_nobody(serve: Serve) -> None:
             client.close()
 
 
+@pytest.mark.fault("admin-client")
 def test_a_scraper_that_does_not_read_holds_no_thread(serve: Serve) -> None:
     with serve(workers=1, admin=ANYWHERE) as server:
         admin = address_of(server)

@@ -161,6 +161,7 @@ def read_terminal(descriptor: int) -> str:
     return shown.decode()
 
 
+@pytest.mark.fault("broken-reload")
 def test_a_reload_that_is_given_up_shows_the_traceback(serve: Serve, project: Path) -> None:
     with serve() as server:
         write_application(project, extra="\nraise ValueError('the cause')\n")
@@ -489,6 +490,7 @@ def test_config_says_where_each_setting_comes_from(project: Path) -> None:
 # Clients that mean no good, or nothing at all
 
 
+@pytest.mark.fault("control-client")
 def test_a_client_that_stops_in_the_middle_of_its_line_is_hung_up_on(serve: Serve) -> None:
     with serve() as server, connect_to(server) as client:
         client.sendall(b'{"command": "sta')
@@ -513,6 +515,7 @@ def test_a_line_that_is_no_request_is_answered_with_the_reason(serve: Serve, lin
         assert server.status()["state"] == "serving"
 
 
+@pytest.mark.fault("control-client")
 def test_an_endless_line_is_refused_and_kept_nowhere(serve: Serve) -> None:
     with serve() as server, steady_load(server.address) as crowd, connect_to(server) as client:
         before = resident_bytes(server.pid)
@@ -531,6 +534,7 @@ def resident_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
+@pytest.mark.fault("control-client")
 def test_a_thousand_clients_that_say_nothing_disturb_nobody(serve: Serve) -> None:
     with serve() as server, steady_load(server.address) as crowd:
         address = f"\0prefork/{os.getuid()}/{server.pid}"
@@ -592,6 +596,7 @@ def test_a_client_that_leaves_in_the_middle_of_its_reload_does_not_stop_it(serve
 AS_NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
 
 
+@pytest.mark.fault("control-client")
 @pytest.mark.root
 @pytest.mark.needs("setpriv", "socat")
 def test_a_client_of_another_user_is_refused(serve: Serve) -> None:

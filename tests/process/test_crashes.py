@@ -15,6 +15,7 @@ from tests.support.clients import LineClient, ask_once
 SEGFAULT = "eval __import__('ctypes').string_at(0)"
 
 
+@pytest.mark.fault("crash")
 def test_a_message_that_crashes_its_worker_is_named_each_time_and_suspected_the_second(serve: Serve) -> None:
     with serve(workers=2) as server:
         for time in (1, 2):
@@ -56,6 +57,7 @@ def test_a_worker_that_ends_by_itself_is_shown_with_whom_it_served(serve: Serve,
         assert death["rss"] > 1_000_000
 
 
+@pytest.mark.fault("killed-worker")
 def test_a_kill_by_somebody_else_is_told_from_ours(serve: Serve) -> None:
     with serve(workers=1) as server:
         ask_once(server.address, "version")
@@ -86,6 +88,7 @@ def memory_group() -> Iterator[Path]:
     group.rmdir()
 
 
+@pytest.mark.fault("oom")
 def test_the_oom_killer_is_named(serve: Serve, memory_group: Path) -> None:
     with serve(workers=1) as server, open_guilty(server, "GET everything") as client:
         children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()

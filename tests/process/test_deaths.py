@@ -66,6 +66,7 @@ def serve_for_a_while(server: Server, seconds: float = 1.1) -> None:
         client.close()
 
 
+@pytest.mark.fault("killed-worker")
 def test_a_killed_worker_is_replaced_and_its_siblings_notice_nothing(serve: Serve) -> None:
     with serve(workers=2) as server:
         clients = [LineClient(server.address) for _ in range(20)]
@@ -93,6 +94,7 @@ def test_with_broken_code_on_disk_every_worker_is_replaced_from_its_own_generati
         assert {ask_once(server.address, "version") for _ in range(30)} == {"1"}
 
 
+@pytest.mark.fault("crash")
 @pytest.mark.parametrize(
     ("order", "how"), [("exit 3", "exit status 3"), ("exit 0", "exit status 0"), ("abort", "killed by SIGABRT")]
 )
@@ -107,6 +109,7 @@ def test_a_handler_that_ends_its_process_is_one_lost_worker(serve: Serve, order:
         assert ask_once(server.address, "echo x") == "x"
 
 
+@pytest.mark.fault("stopped-worker")
 def test_a_stopped_worker_is_replaced_and_its_siblings_notice_nothing(serve: Serve) -> None:
     with serve(workers=2, heartbeat_timeout=4, kill_timeout=1) as server:
         with LineClient(server.address) as client:
@@ -119,6 +122,7 @@ def test_a_stopped_worker_is_replaced_and_its_siblings_notice_nothing(serve: Ser
             assert client.ask("slot") == mine
 
 
+@pytest.mark.fault("killed-master")
 def test_a_killed_master_takes_its_workers_along_and_frees_the_port(serve: Serve) -> None:
     with serve(workers=3) as server, LineClient(server.address) as client:
         client.ask("pid")
@@ -132,6 +136,7 @@ def test_a_killed_master_takes_its_workers_along_and_frees_the_port(serve: Serve
             pass
 
 
+@pytest.mark.fault("killed-master")
 def test_a_master_killed_while_a_worker_drains_takes_it_along(serve: Serve) -> None:
     with serve(workers=1, drain_timeout=300) as server, LineClient(server.address) as client:
         client.ask("pid")
@@ -157,6 +162,7 @@ def test_a_worker_whose_answer_nobody_hears_any_more_leaves_in_good_order(serve:
         wait_for_end(children)
 
 
+@pytest.mark.fault("killed-master")
 def test_a_master_killed_while_a_worker_loads_leaves_nobody(serve: Serve, project: Path) -> None:
     write_application(project, extra="\nprint('loading', os.getpid(), file=sys.stderr)\nsignal.pause()\n")
     with serve(workers=1, preload="never", wait_until_ready=False) as server:
@@ -215,6 +221,7 @@ def test_a_dead_mold_and_broken_code_leave_the_workers_serving(serve: Serve, pro
         assert ask_once(server.address, "version") == "3"
 
 
+@pytest.mark.fault("short-lived")
 def test_a_worker_that_dies_at_once_for_ever_is_started_ever_more_slowly(serve: Serve, project: Path) -> None:
     dying = "\n\ndef on_worker_start(server):\n    import threading\n    threading.Timer(0.5, os._exit, [7]).start()\n"
     write_application(project, extra=dying + "\nHandler.on_worker_start = staticmethod(on_worker_start)\n")
@@ -233,6 +240,7 @@ def seconds_between(first: str, last: str) -> float:
     return (datetime.fromisoformat(last) - datetime.fromisoformat(first)).total_seconds()
 
 
+@pytest.mark.fault("leaks")
 @pytest.mark.timeout(600)
 def test_many_deaths_leave_the_master_as_it_was(serve: Serve) -> None:
     """A thousand workers die; what one death would leave behind would be seen a thousand times."""
@@ -280,6 +288,7 @@ def zombies_of(parent: int) -> list[str]:
     return found
 
 
+@pytest.mark.fault("process-1")
 def test_an_adopted_orphan_is_reaped(serve: Serve) -> None:
     with serve(workers=1) as server, LineClient(server.address) as client:
         orphan = client.ask("eval __import__('subprocess').check_output('sh -c \"exit 4\" & echo $!', shell=True)")
@@ -290,6 +299,7 @@ def test_an_adopted_orphan_is_reaped(serve: Serve) -> None:
         assert len(server.workers()) == 1
 
 
+@pytest.mark.fault("broken-start")
 def test_a_first_start_that_cannot_work_ends_with_status_3_and_the_cause(serve: Serve, project: Path) -> None:
     (project / "app.py").write_text("raise ValueError('the cause')")
     for preload in ("auto", "never"):
@@ -299,6 +309,7 @@ def test_a_first_start_that_cannot_work_ends_with_status_3_and_the_cause(serve: 
             assert server.log.count("starting mold") <= 2  # nothing is tried again and again
 
 
+@pytest.mark.fault("hanging-start")
 def test_a_first_start_that_hangs_ends_with_status_3(serve: Serve, project: Path) -> None:
     (project / "app.py").write_text("import threading\nthreading.Event().wait()\n")
     for preload in ("auto", "never"):
@@ -307,6 +318,7 @@ def test_a_first_start_that_hangs_ends_with_status_3(serve: Serve, project: Path
             assert "not loaded within 1 s" in server.log or "not ready within 1 s" in server.log
 
 
+@pytest.mark.fault("one-thread")
 def test_the_master_has_one_thread(serve: Serve) -> None:
     with serve(workers=2) as server:
         server.reload()

@@ -57,6 +57,7 @@ def test_another_pid_file_takes_a_restart(serve: Serve, project: Path) -> None:
         assert ((project / "one").exists(), (project / "two").exists()) == (True, False)
 
 
+@pytest.mark.fault("socket-file")
 def test_a_reload_never_takes_the_socket_file_away(serve: Serve, project: Path) -> None:
     path = project / "socket"
     with serve(bind=[f"unix:{path}"]) as server:
@@ -71,6 +72,7 @@ def test_a_reload_never_takes_the_socket_file_away(serve: Serve, project: Path) 
         assert os.path.samestat(path.stat(), born)
 
 
+@pytest.mark.fault("socket-file")
 def test_a_second_server_does_not_take_the_socket_file_of_a_living_one(serve: Serve, project: Path) -> None:
     path = project / "socket"
     with serve(bind=[f"unix:{path}"]) as server:
@@ -82,6 +84,7 @@ def test_a_second_server_does_not_take_the_socket_file_of_a_living_one(serve: Se
         assert ask_once(str(path), "pid") in {str(worker["pid"]) for worker in server.workers()}
 
 
+@pytest.mark.fault("socket-file")
 @pytest.mark.parametrize("attempt", range(4))
 def test_of_two_servers_that_find_a_stale_socket_file_exactly_one_serves(
     serve: Serve, project: Path, attempt: int
@@ -111,6 +114,7 @@ def first_to_end(*servers: Server) -> Server:
     return by_handle[ended[0]]
 
 
+@pytest.mark.fault("control-client")
 @pytest.mark.parametrize("umask", [0, 0o077])
 def test_the_control_file_is_private_whatever_the_umask(serve: Serve, project: Path, umask: int) -> None:
     previous = os.umask(umask)

@@ -74,6 +74,7 @@ def connect_hostile_peers(server: Server, stack: ExitStack) -> list[socket.socke
     return peers
 
 
+@pytest.mark.fault("handshake")
 def test_hostile_peers_delay_nobody(start: Start, authority: Authority) -> None:
     with start(LONG) as server, ExitStack() as stack:
         connect_hostile_peers(server, stack)
@@ -82,6 +83,7 @@ def test_hostile_peers_delay_nobody(start: Start, authority: Authority) -> None:
         assert any(worker["threads_busy"] for worker in server.workers())  # with those that may say more
 
 
+@pytest.mark.fault("handshake")
 def test_hostile_peers_are_all_refused_in_time(start: Start) -> None:
     with start(SHORT) as server, ExitStack() as stack:
         for peer in connect_hostile_peers(server, stack):
@@ -91,6 +93,7 @@ def test_hostile_peers_are_all_refused_in_time(start: Start) -> None:
         assert server.status()["totals"]["refused"] == len(HOSTILE)
 
 
+@pytest.mark.fault("handshake")
 def test_a_byte_now_and_then_buys_no_time(start: Start) -> None:
     over = threading.Event()
     with start(SHORT) as server, connect(server.address) as client:
@@ -121,6 +124,7 @@ def test_more_silent_peers_than_threads_are_waited_out(start: Start, authority: 
         assert ask(server.address, authority) == b"1\n"
 
 
+@pytest.mark.fault("proxy-header")
 def test_a_stranger_is_refused_even_with_a_good_header(serve: Serve, authority: Authority) -> None:
     options = {"proxy_protocol": "on", "trusted_proxies": ["192.0.2.1", "unix"], "log_level": "debug"}
     with serve(**options) as server, connect(server.address) as client:

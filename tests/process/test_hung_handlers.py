@@ -77,6 +77,7 @@ def stack_below(server: Server, line: str) -> str:
     return found[1]
 
 
+@pytest.mark.fault("stuck-handler")
 def test_a_deadlocked_handler_is_named_and_replaced_and_no_sibling_loses_a_request(serve: Serve) -> None:
     with serve(**FLEET) as server:
         healthy, guilty = open_healthy(server, 31), open_guilty(server)
@@ -113,6 +114,7 @@ def test_when_all_threads_of_the_only_worker_hang_its_replacement_serves_the_nex
         close(guilty)
 
 
+@pytest.mark.fault("stuck-handler")
 def test_a_deadlock_in_a_handler_is_no_lost_beat_of_its_worker(serve: Serve) -> None:
     with serve(workers=1, heartbeat_timeout=2) as server, LineClient(server.address) as sibling:
         guilty = open_guilty(server)
@@ -223,6 +225,7 @@ def test_a_canary_whose_handler_does_not_end_fails_the_reload(serve: Serve, proj
         assert ask_once(server.address, "generation") == "1"
 
 
+@pytest.mark.fault("stopped-worker")
 def test_a_worker_that_stopped_beating_shows_its_stacks_before_it_is_killed(serve: Serve) -> None:
     with serve(workers=1, heartbeat_timeout=2) as server, LineClient(server.address) as client:
         client.send(HELD_BY_C)
@@ -245,6 +248,7 @@ def test_a_stopped_worker_is_killed_without_its_stacks(serve: Serve) -> None:
         assert ask_once(server.address, "echo a") == "a"
 
 
+@pytest.mark.fault("hanging-start")
 def test_a_worker_that_hangs_while_it_boots_shows_where(serve: Serve, project: Path) -> None:
     (project / "app.py").write_text("import threading\ndef hang():\n    threading.Event().wait()\nhang()\n")
     with serve(workers=1, preload="never", boot_timeout=5, wait_until_ready=False) as server:

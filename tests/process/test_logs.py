@@ -39,6 +39,7 @@ def rotate(directory: Path, how: str) -> None:
     tools.run(["logrotate", "--force", "--state", str(directory / "state"), str(config)])
 
 
+@pytest.mark.fault("rotation")
 @pytest.mark.needs("logrotate")
 @pytest.mark.parametrize("way", ["kill -USR1 {pid}", "{python} -m prefork reopen --pid {pid}"])
 def test_renaming_and_reopening_under_load_loses_no_line(serve: Serve, project: Path, way: str) -> None:
@@ -58,6 +59,7 @@ def test_renaming_and_reopening_under_load_loses_no_line(serve: Serve, project: 
     assert records(*project.glob("access.log*")) == crowd.answers.total()
 
 
+@pytest.mark.fault("rotation")
 @pytest.mark.needs("logrotate")
 def test_copying_and_truncating_under_load_loses_no_line_written_later(serve: Serve, project: Path) -> None:
     access = project / "access.log"
@@ -288,6 +290,7 @@ def read_what_there_is(server: subprocess.Popen[bytes]) -> str:
     return b"".join(parts).decode()
 
 
+@pytest.mark.fault("signal-storm")
 def test_lines_are_whole_under_a_storm_of_dying_children(serve: Serve) -> None:
     orphans = 300
     storm = f"eval os.system('for i in $(seq {orphans}); do (true &); done')"
@@ -313,6 +316,7 @@ with subprocess.Popen(["sh", "-c", "while kill -CHLD $PPID; do :; done"]) as sto
 """
 
 
+@pytest.mark.fault("signal-storm")
 def test_ten_thousand_lines_are_written_under_a_storm_of_signals() -> None:
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 1 << 20)  # room for all, so that none is dropped because we are slow

@@ -42,6 +42,7 @@ def test_a_generation_is_imported_once(serve: Serve, project: Path) -> None:
 UNSAFE = {"a thread": (THREAD, "thread 'the culprit'"), "epoll": (EPOLL, "eventpoll"), "a socket": (SOCKET, "socket:")}
 
 
+@pytest.mark.fault("unsafe-import")
 @pytest.mark.parametrize("what", UNSAFE)
 def test_what_cannot_be_forked_is_named_and_each_worker_imports_for_itself(
     serve: Serve, project: Path, what: str
@@ -86,6 +87,7 @@ def test_an_unsafe_import_is_found_again_by_a_reload(serve: Serve, project: Path
         assert server.log.count("preloading unsafe") == 1
 
 
+@pytest.mark.fault("unsafe-import")
 @pytest.mark.parametrize("what", UNSAFE)
 def test_always_insists_and_warns(serve: Serve, project: Path, what: str) -> None:
     code, name = UNSAFE[what]

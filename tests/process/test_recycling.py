@@ -18,6 +18,7 @@ def pids(server: Server) -> set[int]:
     return {worker["pid"] for worker in server.workers()}
 
 
+@pytest.mark.fault("recycled-together")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_that_have_served_their_share_are_replaced_under_load(serve: Serve, workers: int) -> None:
     with serve(workers=workers, max_requests=50, max_requests_jitter=50) as server:
@@ -31,6 +32,7 @@ def test_workers_that_have_served_their_share_are_replaced_under_load(serve: Ser
         assert server.stop() == 0
 
 
+@pytest.mark.fault("oom")
 def test_a_worker_that_holds_too_much_memory_is_replaced(serve: Serve) -> None:
     with serve(workers=2, max_rss="300M") as server:
         with LineClient(server.address) as client:

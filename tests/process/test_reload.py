@@ -84,6 +84,7 @@ def test_scaling_up_and_down_under_load_loses_no_request(serve: Serve) -> None:
         assert crowd.failures == []
 
 
+@pytest.mark.fault("scaling")
 def test_signals_scale_and_a_reload_keeps_it(serve: Serve) -> None:
     with serve(workers=2) as server:
         server.signal(signal.SIGTTIN)
@@ -97,6 +98,7 @@ def test_signals_scale_and_a_reload_keeps_it(serve: Serve) -> None:
         assert len(server.workers()) == 3
 
 
+@pytest.mark.fault("scaling")
 def test_the_last_worker_cannot_be_scaled_away(serve: Serve) -> None:
     with serve(workers=1) as server:
         server.signal(signal.SIGTTOU)
@@ -105,6 +107,7 @@ def test_the_last_worker_cannot_be_scaled_away(serve: Serve) -> None:
         assert ask_once(server.address, "echo x") == "x"
 
 
+@pytest.mark.fault("order-during-reload")
 def test_a_burst_of_reloads_ends_with_the_newest_code(serve: Serve, project: Path) -> None:
     with serve(workers=2, canary_time=0) as server, steady_load(server.address) as crowd:
         for number in range(2, 12):
@@ -141,6 +144,7 @@ def test_each_reload_is_counted_by_what_became_of_it(serve: Serve, project: Path
         }
 
 
+@pytest.mark.fault("moved-code")
 def test_a_reload_follows_a_switched_link(serve: Serve, tmp_path: Path) -> None:
     for version in ("1", "2"):
         (tmp_path / version).mkdir()
@@ -228,6 +232,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.fault("broken-reload")
 @pytest.mark.parametrize("what", BROKEN)
 def test_broken_code_leaves_the_old_serving(serve: Serve, project: Path, what: str) -> None:
     code, cause = BROKEN[what]
@@ -248,6 +253,7 @@ def test_broken_code_leaves_the_old_serving(serve: Serve, project: Path, what: s
         assert crowd.failures == []
 
 
+@pytest.mark.fault("short-lived")
 def test_a_worker_that_dies_in_its_trial_leaves_the_old_serving(serve: Serve, project: Path) -> None:
     with serve(workers=2, canary_time=1) as server, steady_load(server.address) as crowd:
         dying = "    @classmethod\n    def on_worker_start(cls, server):\n        import threading\n"
@@ -263,6 +269,7 @@ def test_a_worker_that_dies_in_its_trial_leaves_the_old_serving(serve: Serve, pr
         assert ask_once(server.address, "version") == "3"
 
 
+@pytest.mark.fault("broken-reload")
 @pytest.mark.parametrize(
     ("document", "cause"),
     [
@@ -288,6 +295,7 @@ def test_a_broken_configuration_leaves_the_old_serving(serve: Serve, project: Pa
             server.reload()
 
 
+@pytest.mark.fault("order-during-reload")
 def test_a_stop_wins_over_a_reload(serve: Serve, project: Path) -> None:
     with serve(workers=1, boot_timeout=60) as server:
         (project / "app.py").write_text("import threading\nthreading.Event().wait()\n")

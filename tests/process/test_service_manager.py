@@ -56,6 +56,7 @@ def test_it_is_told_who_serves_and_how_many(project: Path, address: str) -> None
         assert heard[-1]["STATUS"] == "serving: 2 of 2 workers, generation 1"
 
 
+@pytest.mark.fault("notified-reload")
 def test_ready_is_said_when_every_worker_is_ready_and_not_before(project: Path, manager: ServiceManager) -> None:
     os.mkfifo(project / "gate")
     write_application(project, extra=GATED_WORKERS)
@@ -87,6 +88,7 @@ def test_a_reload_is_announced_and_ends_when_the_new_code_serves(project: Path, 
     assert ask_once(port_of(manager), "version") == "2"
 
 
+@pytest.mark.fault("notified-reload")
 @pytest.mark.parametrize("broken", ["code", "settings"])
 def test_a_failed_reload_ends_too_and_the_status_says_why(project: Path, manager: ServiceManager, broken: str) -> None:
     start(manager)
@@ -136,6 +138,7 @@ def test_nobody_waits_for_a_service_manager_that_does_not_read(project: Path, ma
     assert any(message.get("STATUS", "").startswith("starting") for message in heard)
 
 
+@pytest.mark.fault("environment")
 def test_neither_application_nor_its_programs_see_what_the_service_manager_said(manager: ServiceManager) -> None:
     start(manager)
     theirs = "('LISTEN_', 'NOTIFY_', 'WATCHDOG_', 'FDSTORE')"
@@ -146,6 +149,7 @@ def test_neither_application_nor_its_programs_see_what_the_service_manager_said(
         assert client.ask(f"eval [line for line in {program} if line.startswith({theirs})]") == "[]"
 
 
+@pytest.mark.fault("service-restart")
 @pytest.mark.parametrize("bind", ["tcp://127.0.0.1:0", "unix:socket"])
 def test_after_the_death_of_the_master_the_next_start_serves_who_waited(
     project: Path, manager: ServiceManager, monkeypatch: pytest.MonkeyPatch, bind: str
@@ -163,6 +167,7 @@ def test_after_the_death_of_the_master_the_next_start_serves_who_waited(
     assert "kept since the last start" in manager.log()
 
 
+@pytest.mark.fault("service-restart")
 @pytest.mark.parametrize("bind", ["tcp://127.0.0.1:0", "unix:socket"])
 def test_a_restart_refuses_nobody(
     project: Path, manager: ServiceManager, monkeypatch: pytest.MonkeyPatch, bind: str
@@ -260,6 +265,7 @@ def test_a_service_manager_that_makes_no_sense_is_an_error(project: Path, variab
         assert manager.wait() == 2
 
 
+@pytest.mark.fault("environment")
 def test_descriptors_that_cannot_be_counted_are_an_error(project: Path) -> None:
     command = [sys.executable, "-m", "prefork", "run", "app:Handler", "-b", "127.0.0.1:0"]
     environment = {**os.environ, "LISTEN_FDS": "abc"}

@@ -77,6 +77,7 @@ def test_a_connection_waits_until_a_thread_is_free(serve: Serve) -> None:
             assert second.ask("echo 3") == "2"
 
 
+@pytest.mark.fault("exception")
 def test_a_handler_that_raises_ends_its_connection_only(serve: Serve) -> None:
     with serve(workers=1) as server, LineClient(server.address) as other:
         pid = other.ask("pid")
@@ -90,6 +91,7 @@ def test_a_handler_that_raises_ends_its_connection_only(serve: Serve) -> None:
         eventually(lambda: server.status()["totals"]["failed"] == 1)
 
 
+@pytest.mark.fault("crash")
 def test_a_handler_that_exits_ends_its_connection_only(serve: Serve) -> None:
     with serve(workers=1) as server, LineClient(server.address) as other:
         pid = other.ask("pid")
@@ -166,6 +168,7 @@ def test_the_environment_and_the_title_say_who_a_worker_is(serve: Serve) -> None
         assert title == f"prefork: worker {client.ask('slot')} gen 1 [shop]"
 
 
+@pytest.mark.fault("leaks")
 def test_a_worker_holds_no_descriptor_of_its_siblings(serve: Serve) -> None:
     with serve(workers=3) as server:
         directories = [f"/proc/{worker['pid']}/fd" for worker in server.workers()]
@@ -180,6 +183,7 @@ def test_a_worker_has_no_handler_of_the_master_for_its_children(serve: Serve) ->
         assert ask_once(server.address, "eval signal.getsignal(signal.SIGCHLD) is signal.SIG_DFL") == "True"
 
 
+@pytest.mark.fault("leaks")
 def test_a_program_started_by_a_handler_inherits_no_listener(serve: Serve) -> None:
     with serve(workers=1) as server:
         count = "eval __import__('subprocess').check_output('ls -l /proc/self/fd | grep -c socket:; true', shell=True)"

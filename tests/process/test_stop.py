@@ -91,6 +91,7 @@ def wait_until_refused(address: Address) -> None:
             connect(address).close()
 
 
+@pytest.mark.fault("leaks")
 def test_a_stop_frees_the_port_though_a_program_of_a_handler_lives_on(serve: Serve) -> None:
     with serve(workers=1) as server:
         address = server.address
@@ -115,6 +116,7 @@ def test_a_connection_that_outstays_the_stop_is_cut(serve: Serve) -> None:
         assert server.wait() == 0
 
 
+@pytest.mark.fault("stop-signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
 def test_a_quick_stop_cuts_connections_and_hung_handlers(serve: Serve, number: signal.Signals) -> None:
     with serve(workers=2) as server:
@@ -130,6 +132,7 @@ def test_a_quick_stop_cuts_connections_and_hung_handlers(serve: Serve, number: s
             client.close()
 
 
+@pytest.mark.fault("stop-signals")
 def test_a_second_order_hurries_the_first(serve: Serve) -> None:
     with serve(workers=1, drain_timeout=300) as server, LineClient(server.address) as client:
         client.ask("pid")
@@ -150,6 +153,7 @@ def test_a_worker_that_cannot_obey_is_killed_in_the_end(serve: Serve) -> None:
         assert "killing worker" in server.log
 
 
+@pytest.mark.fault("stop-signals")
 def test_a_stop_during_the_start_is_obeyed(serve: Serve, project: Path) -> None:
     write_application(project, extra="\nprint('loading', file=sys.stderr)\nsignal.pause()\n")
     for preload in ("auto", "never"):
@@ -160,6 +164,7 @@ def test_a_stop_during_the_start_is_obeyed(serve: Serve, project: Path) -> None:
             assert server.wait() == 0
 
 
+@pytest.mark.fault("leaving-pod")
 def test_drain_delay_goes_on_serving_first(serve: Serve) -> None:
     with serve(workers=1, drain_delay=5) as server:
         server.signal(signal.SIGTERM)
@@ -182,6 +187,7 @@ HARMLESS = [
 ]
 
 
+@pytest.mark.fault("group-signal")
 @pytest.mark.parametrize("number", HARMLESS)
 def test_signals_meant_for_the_master_do_a_worker_no_harm(serve: Serve, number: signal.Signals) -> None:
     with serve(workers=2) as server, LineClient(server.address) as client:
@@ -204,6 +210,7 @@ def test_a_worker_told_to_leave_drains_and_is_replaced(serve: Serve) -> None:
         wait_for_end([pid])
 
 
+@pytest.mark.fault("group-signal")
 def test_a_signal_to_the_whole_group_reloads_once(project: Path) -> None:
     command = [sys.executable, "-m", "prefork", "run", "app:Handler", "-w", "2", "-b", "tcp://127.0.0.1:0"]
     group = subprocess.Popen(
@@ -227,6 +234,7 @@ def test_a_signal_to_the_whole_group_reloads_once(project: Path) -> None:
     assert not any("worker lost" in line for line in log)
 
 
+@pytest.mark.fault("process-1")
 @pytest.mark.root
 @pytest.mark.needs("unshare")
 def test_the_master_can_be_process_1(project: Path) -> None:

@@ -205,6 +205,7 @@ def test_a_reload_shows_a_renewed_certificate(serve: Serve, authority: Authority
         assert [one["names"] for one in server.status()["certificates"]] == [["localhost", "renewed.org"]]
 
 
+@pytest.mark.fault("broken-certificate")
 @pytest.mark.parametrize("broken", ["junk", "", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
 def test_a_broken_certificate_fails_the_reload_and_the_old_one_stays(
     serve: Serve, authority: Authority, project: Path, broken: str
@@ -219,6 +220,7 @@ def test_a_broken_certificate_fails_the_reload_and_the_old_one_stays(
         assert server.status()["last_reload"]["ok"] is False
 
 
+@pytest.mark.fault("broken-certificate")
 def test_a_key_of_another_certificate_fails_the_reload(serve: Serve, authority: Authority, project: Path) -> None:
     (project / "key.pem").write_bytes((project / "cert.pem").read_bytes())
     (project / "key.pem").chmod(0o600)

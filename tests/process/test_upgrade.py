@@ -181,6 +181,7 @@ def cause_of_failure(server: Server) -> str:
     return f"{failure.value}\n{failure.value.detail}"
 
 
+@pytest.mark.fault("hanging-start")
 def test_a_successor_that_never_gets_ready_is_given_up(serve: Serve, project: Path) -> None:
     with serve(workers=1, boot_timeout=5) as server:
         write_application(project, extra="\nimport threading\nthreading.Event().wait()\n")

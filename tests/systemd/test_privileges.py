@@ -60,6 +60,7 @@ def rights(service: Service, pid: int) -> dict[str, list[str]]:
     return {name: rest.split() for name, _, rest in (line.partition(":") for line in lines)}
 
 
+@pytest.mark.fault("privileges")
 def test_mold_and_workers_have_exactly_the_rights_of_the_user(service: Service, groups: set[int]) -> None:
     write_application(service.directory, extra=NEVER_ROOT)
     with running(service, "--user", "nobody", "--umask", "027"):

@@ -33,6 +33,7 @@ def kill_main(service: Service, number: signal.Signals) -> str:
     return pid
 
 
+@pytest.mark.fault("service-restart")
 @pytest.mark.parametrize("unit", ["prefork", "prefork-252"])
 def test_it_starts_reloads_restarts_and_stops_by_the_unit(service_of: Callable[[str], Service], unit: str) -> None:
     service = service_of(unit)
@@ -67,6 +68,7 @@ def test_it_is_active_when_every_worker_is_ready(service: Service, gate: Path) -
     assert service.show("StatusText").startswith("serving: 2 of 2")
 
 
+@pytest.mark.fault("notified-reload")
 def test_a_reload_of_broken_code_fails_and_the_old_code_serves(service: Service) -> None:
     service.systemctl("start")
     before = service.show("MainPID")
@@ -80,6 +82,7 @@ def test_a_reload_of_broken_code_fails_and_the_old_code_serves(service: Service)
     assert ask_once(ADDRESS, "version") == "1"
 
 
+@pytest.mark.fault("notified-reload")
 def test_with_notify_reload_a_reload_lasts_until_the_new_code_serves(service: Service) -> None:
     service.change_unit("Type=notify-reload\nExecReload=\n")
     service.systemctl("start")
@@ -123,6 +126,7 @@ def test_an_upgrade_makes_the_new_master_the_main_process_which_restarts_like_an
     assert service.show("NRestarts") == "0"
 
 
+@pytest.mark.fault("service-restart")
 def test_the_death_of_the_master_refuses_nobody(service: Service) -> None:
     service.systemctl("start")
     with steady_load(ADDRESS) as crowd:
@@ -137,6 +141,7 @@ def test_the_death_of_the_master_refuses_nobody(service: Service) -> None:
     assert len(crowd.failures) <= 3 * 8, "more than the ones that were being served"
 
 
+@pytest.mark.fault("stopped-master")
 def test_a_master_that_has_stopped_is_restarted_by_the_watchdog(service: Service) -> None:
     service.change_unit("WatchdogSec=4\n")
     service.systemctl("start")

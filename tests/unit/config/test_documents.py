@@ -98,6 +98,7 @@ def test_tool_prefork_must_be_a_table(tmp_path: Path) -> None:
         find_document(tmp_path)
 
 
+@pytest.mark.fault("configuration")
 def test_a_file_that_everyone_can_write_is_worth_a_warning(tmp_path: Path) -> None:
     path = tmp_path / "prefork.toml"
     path.write_text("")

@@ -81,6 +81,7 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_file(place: Place) -
     assert loaded.origins["surge"] == "prefork.toml:3"
 
 
+@pytest.mark.fault("configuration")
 def test_all_problems_are_reported_together_with_their_origins(place: Place) -> None:
     place.write('wrokers = 3\nthreads = 0\nbind = ["nowhere", "unix:s?mdoe=1"]\nchdir = "missing"\n')
 

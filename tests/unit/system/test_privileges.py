@@ -68,6 +68,7 @@ def test_without_the_right_to_change_the_user_it_is_an_error() -> None:
     assert "operation not permitted (CAP_SETUID and CAP_SETGID are needed)" in said
 
 
+@pytest.mark.fault("privileges")
 @pytest.mark.root
 def test_a_user_who_could_become_root_again_is_an_error() -> None:
     keep_capabilities = "ctypes.CDLL(None).prctl(28, 4)"  # PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP
