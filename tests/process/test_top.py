@@ -136,7 +136,8 @@ def test_d_shows_the_stacks_of_the_worker_while_the_rest_goes_on(serve: Serve) -
         async def press(pilot: Pilot[None]) -> None:
             await until(pilot, shows(pilot, "serving"))
             await pilot.press("d")
-            await until(pilot, lambda: isinstance(pilot.app.screen, Stacks))
+            # The screen is in front before it has been filled.
+            await until(pilot, lambda: isinstance(pilot.app.screen, Stacks) and bool(pilot.app.screen.query(Static)))
             stacks = str(pilot.app.screen.query_one(Static).render())
             server.reload()
             await pilot.press("escape")
