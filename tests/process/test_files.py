@@ -14,7 +14,7 @@ import pytest
 from prefork.testing import Server
 from tests.process.conftest import Serve
 from tests.support.application import write_application
-from tests.support.clients import TIME_LIMIT, ask_once, steady_load
+from tests.support.clients import TIME_LIMIT, ask_once, eventually, steady_load
 
 
 def test_the_pid_file_names_the_master_while_it_runs(serve: Serve, project: Path) -> None:
@@ -130,3 +130,21 @@ def test_the_control_file_is_private_whatever_the_umask(serve: Serve, project: P
         os.umask(previous)
 
     assert mode == 0o600
+
+
+@pytest.mark.fault("control-client")
+@pytest.mark.needs("strace")
+def test_the_control_file_is_private_from_birth(project: Path) -> None:
+    """Each bind returns late, so that the file can be looked at as the kernel made it."""
+    slowly = ["strace", "-D", "-f", "-o", "/dev/null", "-e", "trace=bind", "-e", "inject=bind:delay_exit=500000"]
+    command = [sys.executable, "-m", "prefork", "run", "app:Handler", "-b", "127.0.0.1:0", "--control", "control"]
+    path = project / "control"
+    with subprocess.Popen([*slowly, *command], cwd=project, stderr=subprocess.PIPE, text=True, umask=0) as server:
+        assert server.stderr is not None
+        eventually(path.exists)
+        at_birth = path.stat().st_mode & 0o777
+        next(line for line in server.stderr if " ready: " in line)
+        server.terminate()
+        server.stderr.read()
+
+    assert at_birth == 0o600

@@ -102,6 +102,22 @@ def test_a_failed_reload_ends_too_and_the_status_says_why(project: Path, manager
     assert ask_once(port_of(manager), "version") == "1"
 
 
+@pytest.mark.fault("notified-reload")
+def test_a_reload_whose_workers_never_get_ready_lasts_until_it_is_given_up(
+    project: Path, manager: ServiceManager
+) -> None:
+    start(manager, "--boot-timeout", "2")
+    os.mkfifo(project / "gate")
+    write_application(project, version="2", extra=GATED_WORKERS)
+
+    manager.signal(signal.SIGHUP)
+    manager.hear_until("RELOADING")
+    ended = manager.hear_until("READY")[-1]
+
+    assert ended["STATUS"].startswith("serving: 2 of 2 workers, generation 1; the last reload failed: ")
+    assert ask_once(port_of(manager), "version") == "1"
+
+
 def test_a_stop_is_announced_with_the_time_that_it_may_take(manager: ServiceManager) -> None:
     start(manager, "--drain-timeout", "50")
     with LineClient(port_of(manager)) as client:

@@ -154,14 +154,20 @@ def test_a_worker_that_cannot_obey_is_killed_in_the_end(serve: Serve) -> None:
 
 
 @pytest.mark.fault("stop-signals")
-def test_a_stop_during_the_start_is_obeyed(serve: Serve, project: Path) -> None:
+@pytest.mark.parametrize("preload", ["auto", "never"])
+@pytest.mark.parametrize(
+    "orders",
+    [("SIGTERM",), ("SIGTERM", "SIGTERM"), ("SIGINT", "SIGTERM"), ("SIGQUIT",)],
+    ids=" then ".join,
+)
+def test_a_stop_during_the_start_is_obeyed(serve: Serve, project: Path, preload: str, orders: tuple[str, ...]) -> None:
     write_application(project, extra="\nprint('loading', file=sys.stderr)\nsignal.pause()\n")
-    for preload in ("auto", "never"):
-        with serve(workers=2, preload=preload, wait_until_ready=False) as server:
-            server.wait_for_log("loading")
-            server.signal(signal.SIGTERM)
+    with serve(workers=2, preload=preload, kill_timeout=1, wait_until_ready=False) as server:
+        server.wait_for_log("loading")
+        for order in orders:
+            server.signal(signal.Signals[order])
 
-            assert server.wait() == 0
+        assert server.wait() == 0
 
 
 @pytest.mark.fault("leaving-pod")
