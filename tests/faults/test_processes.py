@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from tests.process.test_deaths import children_of, footprint, mold_of, pids_of, 
 from tests.support import tools
 from tests.support.application import write_application
 from tests.support.clients import TIME_LIMIT, LineClient, ask_once, eventually, steady_load
+from tests.support.control_groups import control_group
 from tests.support.processes import cpu_seconds, without_descriptors
 from tests.support.strace import injected
 
@@ -36,6 +38,15 @@ def title(pid):
         return "gone"
 """
 WORKERS, PIDS = 60, 500
+
+# A worker that is sick ends a millisecond after it got ready.
+SHORT_LIVED = """
+def on_worker_start(server):
+    import threading
+    if os.path.exists("sick"):
+        threading.Timer(0.001, os._exit, [7]).start()
+Handler.on_worker_start = staticmethod(on_worker_start)
+"""
 
 # What every Python of the server does first: it notes its threads whenever it forks.
 COUNTING = """
@@ -179,6 +190,24 @@ def test_a_worker_told_to_leave_right_after_its_fork_leaves_and_its_slot_is_fill
         assert young not in pids_of(server)
 
 
+@pytest.mark.fault("short-lived")
+def test_workers_that_die_as_soon_as_they_are_ready_cost_the_master_nothing(serve: Serve, project: Path) -> None:
+    write_application(project, extra=SHORT_LIVED)
+    with serve(workers=2) as server, steady_load(server.address) as crowd:
+        serve_for_a_while(server)
+        (project / "sick").touch()
+        os.kill(pids_of(server)[0], signal.SIGKILL)
+        server.wait_for_log("starting worker", count=3)
+        began, before = time.monotonic(), cpu_seconds(server.pid)
+        server.wait_for_log("starting worker", count=6)  # after 0.5 + 1 + 2 seconds
+        share = (cpu_seconds(server.pid) - before) / (time.monotonic() - began)
+        (project / "sick").unlink()
+
+        assert share < 0.05
+        crowd.wait_for_more()
+        eventually(lambda: len([worker for worker in server.workers() if worker["age"] > 1]) == 2)
+
+
 @pytest.mark.fault("no-process")
 @pytest.mark.needs("strace")
 def test_without_new_processes_the_others_serve_until_there_are_some_again(serve: Serve, tmp_path: Path) -> None:
@@ -215,6 +244,35 @@ def test_a_worker_that_gets_no_thread_accepts_again_once_it_does_although_its_co
         assert server.log.count("cannot start a thread") == 1
         assert server.log.count("threads can be started again") == 1
         assert first.ask("echo x") == "x"
+
+
+@pytest.mark.fault("no-process")
+@pytest.mark.root
+def test_a_full_control_group_of_processes_ends_nothing_and_is_recovered_from(serve: Serve) -> None:
+    with (
+        control_group("pids", {"pids.max": "max"}) as group,
+        serve(workers=1) as server,
+        LineClient(server.address) as first,
+    ):
+        assert first.ask("echo x") == "x"  # another thread leads now
+        for pid in (mold_of(server), *pids_of(server)):
+            (group / "cgroup.procs").write_text(str(pid))
+        (group / "pids.max").write_text("1")
+        with LineClient(server.address) as second, LineClient(server.address) as third:
+            assert second.ask("echo x") == "x"
+            third.send("echo at last")
+            server.wait_for_log("cannot start a thread")
+            (group / "pids.max").write_text("max")
+            assert third.read() == "at last"
+            assert second.ask("echo x") == "x"
+        server.wait_for_log("threads can be started again")
+
+        (group / "pids.max").write_text("1")
+        os.kill(pids_of(server)[0], signal.SIGKILL)
+        server.wait_for_log("cannot fork")
+        (group / "pids.max").write_text("max")
+        server.wait_for_log("enough workers")
+        assert ask_once(server.address, "echo x") == "x"
 
 
 @pytest.mark.fault("no-process")

@@ -9,8 +9,8 @@ import pytest
 
 from tests.process.conftest import Serve
 from tests.process.test_hung_handlers import open_guilty, open_healthy, stack_below
-from tests.support import tools
 from tests.support.clients import LineClient, ask_once
+from tests.support.control_groups import control_group
 
 SEGFAULT = "eval __import__('ctypes').string_at(0)"
 
@@ -72,20 +72,8 @@ def test_a_kill_by_somebody_else_is_told_from_ours(serve: Serve) -> None:
 @pytest.fixture
 def memory_group() -> Iterator[Path]:
     """A control group below ours, with little memory; whoever is put there has no more."""
-    lines = Path("/proc/self/cgroup").read_text().splitlines()
-    paths = {line.split(":", 2)[1]: line.split(":", 2)[2].lstrip("/") for line in lines}
-    version_1 = "memory" in paths
-    ours = Path("/sys/fs/cgroup/memory", paths["memory"]) if version_1 else Path("/sys/fs/cgroup", paths.get("", ""))
-    group = ours / f"prefork-test-{os.getpid()}"
-    try:
-        group.mkdir()
-        (group / ("memory.limit_in_bytes" if version_1 else "memory.max")).write_text("200M")
-    except OSError as error:
-        if group.is_dir():
-            group.rmdir()
-        tools.unavailable(f"no control group of our own can be made: {error}")
-    yield group
-    group.rmdir()
+    with control_group("memory", {"memory.limit_in_bytes": "200M", "memory.max": "200M"}) as group:
+        yield group
 
 
 @pytest.mark.fault("oom")
