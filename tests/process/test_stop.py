@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -172,13 +173,22 @@ def test_a_stop_during_the_start_is_obeyed(serve: Serve, project: Path, preload:
 
 @pytest.mark.fault("leaving-pod")
 def test_drain_delay_goes_on_serving_first(serve: Serve) -> None:
-    with serve(workers=1, drain_delay=5) as server:
+    with serve(workers=1, drain_delay=300) as server:
         server.signal(signal.SIGTERM)
         server.wait_for_log("stopping")
 
         assert ask_once(server.address, "echo x") == "x"
         assert server.status()["ready"] is False
+        assert server.stop(quick=True) == 0
+
+
+def test_a_stop_goes_on_when_drain_delay_is_over(serve: Serve) -> None:
+    with serve(workers=1, drain_delay=1) as server:
+        began = time.monotonic()
+        server.signal(signal.SIGTERM)
+
         assert server.wait() == 0
+        assert time.monotonic() - began >= 1
 
 
 HARMLESS = [
