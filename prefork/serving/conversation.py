@@ -22,6 +22,7 @@ class Conversation:
         "client_address",
         "descriptor",
         "due",
+        "hung_up",
         "kept",
         "leaving",
         "listener",
@@ -31,6 +32,7 @@ class Conversation:
         "registered",
         "request",
         "server",
+        "spoken",
         "thread",
         "unread",
     )
@@ -46,6 +48,7 @@ class Conversation:
         self._pending = getattr(request, "pending", _nothing)  # what an SSLSocket has decrypted already
         self.parked = False  # or to be parked, when its thread comes back from it
         self.due = False  # its turn has come: there is something to read
+        self.spoken = False  # a message has come
         self.unread = False  # it waits for its turn only, not for its client
         self.kept: object = None  # by the activity, while it is parked
         # The parking's and the pool's, under the pool's lock:
@@ -53,6 +56,7 @@ class Conversation:
         self.descriptor = -1
         self.registered = False
         self.queued = False
+        self.hung_up = False  # its client sends nothing after what there is to read
         self.parked_at = 0.0
 
     def begin(self, handler_class: type[Any]) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _AT_A_TIME = 64  # so many are taken up before the listeners are looked at again
 _NEWS = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT
+_HANG_UP = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 
 
 class Parking:
@@ -62,10 +63,11 @@ class Parking:
     def readable(self) -> list[Conversation]:
         """Return those that have something to read. Each is returned once, and is to be served."""
         found = []
-        for descriptor, _ in self._epoll.poll(0, _AT_A_TIME):
+        for descriptor, news in self._epoll.poll(0, _AT_A_TIME):
             conversation = self._parked.get(descriptor)
             if conversation is not None and not conversation.queued:
                 conversation.queued = True
+                conversation.hung_up = bool(news & _HANG_UP)
                 found.append(conversation)
         return found
 

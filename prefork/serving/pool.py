@@ -190,6 +190,7 @@ class Pool:
         if conversation.parked:
             return False
         me.messages += 1
+        conversation.spoken = True
         self.activity.message_began(me.row, conversation.listener)
         return True
 
@@ -289,15 +290,23 @@ class Pool:
             fresh = None
             if not (self._accepting or self._parking):
                 self._dismiss()
-            elif self._promotion.is_due() or not self._has_deputy():
-                fresh = self._choose_leader()
-            else:
+            elif self._may_leave(resumed) and self._has_deputy():
                 self._leader = None
                 me.number = self._promotion.leave()
+            else:
+                fresh = self._choose_leader()
         if fresh is not None:
             self._start_thread(fresh)
         if stopped:
             self._tell_change()
+
+    def _may_leave(self, resumed: Conversation | None) -> bool:
+        """Say whether the request may be left to the deputy. Called with the lock.
+
+        A client that sends another message may soon send the next; its thread is to stay with it for that.
+        """
+        due = self._promotion.is_due()
+        return not due and (resumed is None or resumed.hung_up or resumed.leaving or not resumed.spoken)
 
     def _has_deputy(self) -> bool:
         """Say whether a follower looks after a request that is left to it; appoint one if need be. With the lock."""

@@ -4,6 +4,8 @@ import ctypes
 import math
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -245,3 +247,20 @@ def test_parked_connections_are_served_while_another_is_slow(bench: Bench) -> No
 
     bench.hold()
     assert bench.talk(parked, b"two") == b"two"
+
+
+@pytest.mark.usefixtures("everything_is_quick")
+@pytest.mark.parametrize(
+    ("what_it_is", "may_be_left"),
+    [
+        ({}, True),
+        ({"spoken": True}, False),
+        ({"spoken": True, "hung_up": True}, True),
+        ({"spoken": True, "leaving": True}, True),
+    ],
+    ids=["its first message", "another message", "its last, or its end", "its end"],
+)
+def test_a_connection_whose_client_may_go_on_keeps_a_thread(what_it_is: dict[str, bool], may_be_left: bool) -> None:
+    resumed: Any = SimpleNamespace(**{"spoken": False, "hung_up": False, "leaving": False, **what_it_is})
+
+    assert Pool(2)._may_leave(resumed) is may_be_left
