@@ -1,6 +1,8 @@
 """The least that redis-benchmark takes for a server: what is measured is what stands around it."""
 
+import itertools
 import socketserver
+import time
 
 from prefork.serving import MessageRequestHandler
 
@@ -21,3 +23,22 @@ class MessagePongHandler(MessageRequestHandler):
     def handle_message(self) -> None:
         if self.rfile.readline():
             self.wfile.write(b"+PONG\r\n")
+
+
+class WaitingPongHandler(PongHandler):
+    """Waits before it serves, as one that asks a database."""
+
+    def handle(self) -> None:
+        time.sleep(0.005)
+        super().handle()
+
+
+class SometimesWaitingPongHandler(PongHandler):
+    """Waits for long before one connection of a hundred."""
+
+    connections = itertools.count(1)
+
+    def handle(self) -> None:
+        if next(self.connections) % 100 == 0:
+            time.sleep(0.05)
+        super().handle()
