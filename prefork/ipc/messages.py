@@ -96,6 +96,12 @@ class Changed(_Message, frozen=True):
     more: int
 
 
+class Told(_Message, frozen=True):
+    """Watcher to master: whatever was changed before this time of the wall clock has been told."""
+
+    until: float
+
+
 class Serves(_Message, frozen=True):
     """Successor to its predecessor: all its workers serve the listeners of these places; `control`: and clients."""
 
@@ -146,7 +152,7 @@ class ForkWorker(_Message, frozen=True):
 
 FromWorker = Hello | Ready | StoppedAccepting | Stuck | Dumped | Overloaded | PeerRefused | Failed
 FromMold = Ready | Failed | Certificate | Unsafe | Forked | ForkFailed
-FromWatcher = Ready | Failed | Changed
+FromWatcher = Ready | Failed | Changed | Told
 FromSuccessor = Serves | Failed
 ToSuccessor = HandedOver
 FromAdmin = Ready | Failed | AskStatus

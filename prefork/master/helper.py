@@ -61,9 +61,6 @@ class Helper:
         """Take what the helper said, but `Failed`."""
         raise NotImplementedError
 
-    def ended(self, was_ready: bool) -> None:
-        """Note that the process has gone."""
-
     def deadline(self) -> float:
         """Return when `start_if_due` has something to do."""
         return self._backoff.not_before if self._process is None else math.inf
@@ -134,7 +131,6 @@ class Helper:
         process.channel.close()
         self._process = None
         now = time.monotonic()
-        self.ended(process.ready_at is not None)
         delay = self._backoff.ended(0.0 if process.ready_at is None else now - process.ready_at, now)
         when = f"in {delay:g} s" if delay else "at once"
         reason = process.failure or how

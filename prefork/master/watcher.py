@@ -23,11 +23,9 @@ from prefork.watcher.main import Places
 
 log = logging.getLogger("prefork.master")
 
-_UNTOLD = 2.0  # seconds: what changed so shortly before its end a watcher may not have told
-
 
 class Watcher(Helper):
-    """Knows since when nobody has watched the sources."""
+    """Knows since when there may be changes that no watcher has told: the next one looks for them first."""
 
     name = "watcher"
 
@@ -48,14 +46,11 @@ class Watcher(Helper):
             case messages.Ready():
                 places = ", ".join(places_of(self._settings).directories)
                 log.info("watching: a change below %s is a reload", places, extra={"pid": pid})
+            case messages.Told(until):
+                self._unwatched_since = max(self._unwatched_since, until)
             case messages.Changed(names, more):
                 others = f" and {more} more" if more else ""
                 yield ReloadRequested(f"source changed: {', '.join(names)}{others}")
-
-    def ended(self, was_ready: bool) -> None:
-        """Let the next one look for what this one may not have told."""
-        if was_ready:
-            self._unwatched_since = max(self._unwatched_since, time.time() - _UNTOLD)
 
 
 def places_of(settings: Settings) -> Places:

@@ -6,6 +6,7 @@ in the child, and nowhere else.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from prefork.system.proctitle import set_title
 from prefork.system.signals import FOR_THE_MASTER, Signals
 
 _NAMES_IN_MESSAGE = 3
+_ON_THE_WAY = 2.0  # seconds for which a change may be on its way to us
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +71,16 @@ def _watch_or_say_why_not(order: Order) -> None:
 def _watch(order: Order) -> None:
     from prefork.watcher.files import watch
 
-    turns = watch(order.places, order.unwatched_since)
-    missed = next(turns)
-    order.channel.send(messages.Ready())
-    _tell(order.channel, missed)
-    for changed in turns:
-        _tell(order.channel, changed)
+    last_told: float | None = None  # when; until the master knows that it need not be told again
+    for turn, changed in enumerate(watch(order.places, order.unwatched_since)):
+        if turn == 0:
+            order.channel.send(messages.Ready())
+        if changed:
+            _tell(order.channel, changed)
+            last_told = time.monotonic()
+        elif last_told is not None and time.monotonic() - last_told > _ON_THE_WAY:
+            order.channel.send(messages.Told(time.time() - _ON_THE_WAY))
+            last_told = None
         for message, descriptors in order.channel.receive_all():
             for descriptor in descriptors:
                 take_reopened(message.file, descriptor)
@@ -87,6 +93,5 @@ def _describe(error: Exception) -> str:
 
 
 def _tell(channel: Channel[messages.ToWatcher], changed: Collection[str]) -> None:
-    if changed:
-        names = sorted(changed)[:_NAMES_IN_MESSAGE]
-        channel.send(messages.Changed(names, len(changed) - len(names)))
+    names = sorted(changed)[:_NAMES_IN_MESSAGE]
+    channel.send(messages.Changed(names, len(changed) - len(names)))

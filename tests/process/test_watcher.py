@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tests.process.test_admin import target_of
 from tests.process.test_deaths import children_of, wait_for_end
 from tests.support.application import SOURCE, write_application
 from tests.support.clients import ask_once, eventually, steady_load
+from tests.support.processes import suspended
 
 COMPLETE = " reload complete: "
 WATCHING = " watching: "
@@ -168,6 +170,19 @@ def test_a_dead_watcher_is_replaced_and_nothing_is_missed(serve: Serve, project:
         assert workers.isdisjoint(worker["pid"] for worker in server.workers())
         assert server.status()["totals"]["restarts"] == 0
         assert crowd.failures == []
+
+
+def test_what_changed_long_before_the_end_of_the_watcher_was_heard_is_not_missed(serve: Serve, project: Path) -> None:
+    with serve(reload=True) as server:
+        watcher = watcher_of(server)
+        with suspended(server.pid):
+            os.kill(watcher, signal.SIGKILL)
+            write_application(project, version="2")
+            written = time.time()
+            eventually(lambda: time.time() > written + 3)
+
+        server.wait_for_log(COMPLETE)
+        assert ask_once(server.address, "version") == "2"
 
 
 def test_a_directory_that_disappears_is_looked_for_again(serve: Serve, project: Path) -> None:
