@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -84,6 +85,14 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
         )
 
     assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_the_command_imports_nothing_from_the_directory_where_it_is_started(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("raise SystemExit('imported')")
+    command = [sys.executable, "-m", "prefork", "--version"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"prefork {__version__}\n", "")
 
 
 def test_a_control_command_loads_nothing_that_serves() -> None:
