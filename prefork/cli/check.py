@@ -81,11 +81,11 @@ def check(loaded: Loaded) -> Findings:
     from prefork.worker.certificates import load_tls
     from prefork.worker.making import find_arguments
 
+    doubts = load_tls(loaded.settings).warnings if loaded.settings.tls_cert else []  # read by root, as in the mold
     if os.geteuid() == 0:  # the application's code runs as nobody else in a worker
         become(find_identity(loaded.settings.user, loaded.settings.group))
     environment.set_variables(loaded.settings.env)
     environment.change_directory(loaded.settings.chdir)
-    doubts = load_tls(loaded.settings).warnings if loaded.settings.tls_cert else []
     before = hazards.open_descriptors()
     application = load(loaded.settings)
     adopting = [application.found.fileno()] if application.kind == "server instance" else []  # type: ignore[attr-defined]  # what makes it that kind

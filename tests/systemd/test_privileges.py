@@ -5,11 +5,13 @@ import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.application import write_application
+from tests.support.authorities import Authority
 from tests.support.clients import LineClient, ask_once, eventually
 from tests.support.container import Container
 from tests.systemd.conftest import ADDRESS, SETTINGS, Service
@@ -127,6 +129,15 @@ def test_the_check_does_not_import_the_application_as_root(service: Service) -> 
 
     service.container.run(*in_place, "--user", "nobody")
     assert "imported as root" in service.container.try_(*in_place).stderr
+
+
+def test_a_key_that_only_root_may_read_is_good_for_the_check_and_for_the_server(service: Service) -> None:
+    file = Authority(service.directory).issue("localhost")
+    options = ("--user", "nobody", "--tls-cert", Path(file).name)
+
+    service.container.run("env", "--chdir=/srv/shop", PREFORK, "check", *options)
+    with running(service, *options):
+        assert status(service)["certificates"][0]["names"] == ["localhost"]
 
 
 def test_python_that_the_user_cannot_read_is_an_error_that_says_so(service: Service) -> None:
