@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from prefork.config.settings import Settings
 
 _OWN_DESCRIPTORS = 16  # of a worker, beside its listeners and connections: channel, log, wake-ups, what Python has
-_CONNECTION_BYTES = 24 << 10  # a thread that has been at work, and a socket with a buffered file
+_CONNECTION_BYTES = 28 << 10  # a thread that has been at work, and a socket with a buffered file
 _PARKED_BYTES = 6 << 10  # one that is idle
+# What TLS adds to each, measured with OpenSSL 3: its state, and buffers that an idle connection gives back.
+_TLS_BYTES = 48 << 10
+_PARKED_TLS_BYTES = 16 << 10
 _OTHER_PROCESSES = 2  # the master and the mold
 
 
@@ -119,7 +122,15 @@ def _find_memory(settings: Settings, busy: int, parked: int, children: int = 0) 
     has_pages = settings.admin != "off" or settings.agent != "off"
     processes = _most_workers(settings) + children + _OTHER_PROCESSES + has_pages + settings.reload
     # Forked processes share what none of them writes; in the worst case each has written everywhere.
-    return resident * processes + busy * _CONNECTION_BYTES + parked * _PARKED_BYTES
+    return resident * processes + _find_bytes_of_connections(settings, busy, parked)
+
+
+def _find_bytes_of_connections(settings: Settings, busy: int, parked: int) -> int:
+    streams = (address for address in settings.bind if address.kind not in ("udp", "unixgram"))
+    encrypted = any(settings.speaks_tls(address) for address in streams)
+    of_busy = _CONNECTION_BYTES + (_TLS_BYTES if encrypted else 0)
+    of_parked = _PARKED_BYTES + (_PARKED_TLS_BYTES if encrypted else 0)
+    return busy * of_busy + parked * of_parked
 
 
 def _most_workers(settings: Settings) -> int:

@@ -6,10 +6,12 @@ import socketserver
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import prefork.socketserver as drop_in
+from prefork.address import parse_bind
 from prefork.cli.worst_case import OwnLoop, find_own_loop, find_worst_case, find_worst_case_of_own_loop
 from prefork.config.settings import Settings
 
@@ -192,6 +194,18 @@ def test_helpers_have_memory_too() -> None:
     assert alone
     assert helped
     assert helped / alone == pytest.approx(6 / 4, rel=0.05)  # two workers while one is replaced, the master, the mold
+
+
+@pytest.mark.parametrize("parked", [False, True])
+def test_encrypted_connections_have_more_memory(parked: bool) -> None:
+    options: dict[str, Any] = {"workers": 1, "threads": 4096, "limit_connections": 100_000}
+    encrypted = Settings(**options, tls_cert=("cert.pem",))
+    clear = Settings(**options, tls_cert=("cert.pem",), bind=(parse_bind("tcp://:1?tls=off"), parse_bind("udp://:1")))
+    most, least = (find_worst_case(settings, parked).memory_bytes for settings in (encrypted, clear))
+
+    assert most
+    assert least
+    assert most - least > (100_000 << 13 if parked else 4096 << 15)
 
 
 def test_the_worst_case_of_a_factory_is_not_known(directory: Path) -> None:
