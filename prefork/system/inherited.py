@@ -25,6 +25,7 @@ def take_inherited() -> list[Inherited]:
     count = _number(os.environ.pop("LISTEN_FDS", ""), "LISTEN_FDS")
     pid = _number(os.environ.pop("LISTEN_PID", ""), "LISTEN_PID")
     names = os.environ.pop("LISTEN_FDNAMES", "").split(":")
+    os.environ.pop("LISTEN_PIDFDID", None)  # says the same as LISTEN_PID, of a pid that may be used again
     if pid != os.getpid():
         return []
     names += ["unknown"] * (count - len(names))
