@@ -20,12 +20,9 @@ class Pidfile:
         """Write our pid, unless another process has the file locked. Raise UsageError."""
         self._path = path
         try:
-            self._descriptor = _open_locked(path)
+            self._descriptor = _take(path)
         except OSError as error:
             raise UsageError(f"cannot write the pid file {path}: {_reason(error)}") from error
-        os.fchmod(self._descriptor, 0o644)  # whatever the umask: anybody may know
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
 
     def hand_over(self) -> None:
         """Leave the file to the process that writes it next."""
@@ -41,7 +38,8 @@ class Pidfile:
         os.close(self._descriptor)
 
 
-def _open_locked(path: str) -> int:
+def _take(path: str) -> int:
+    """Open, lock and write it."""
     while True:
         # A fifo would have us wait for a reader.
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -51,6 +49,7 @@ def _open_locked(path: str) -> int:
                 raise UsageError(f"cannot write the pid file {path}: it is no regular file (name another)")
             _lock(descriptor, path)
             if _is_at(descriptor, path):
+                _write_pid(descriptor)
                 return descriptor
         except BaseException:
             os.close(descriptor)
@@ -69,6 +68,12 @@ def _lock(descriptor: int, path: str) -> None:
         ) from None
 
 
+def _write_pid(descriptor: int) -> None:
+    os.fchmod(descriptor, 0o644)  # whatever the umask: anybody may know
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+
+
 def _is_at(descriptor: int, path: str) -> bool:
     try:
         found = os.lstat(path)
@@ -82,4 +87,6 @@ def _reason(error: OSError) -> str:
         return "its directory does not exist (create it)"
     if error.errno == errno.ELOOP:
         return "it is a symbolic link, and none is followed (name the file itself)"
+    if error.errno == errno.EPERM:
+        return "it belongs to another user (remove it, or name another)"
     return (error.strerror or str(error)).lower()

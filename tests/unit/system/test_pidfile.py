@@ -18,6 +18,17 @@ print("held", flush=True)
 sys.stdin.read()
 """
 
+TAKER = """
+import os, resource
+from prefork.errors import UsageError
+from prefork.system.pidfile import Pidfile
+{act}
+try:
+    Pidfile("pid")
+except UsageError as error:
+    print(error)
+"""
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
@@ -88,3 +99,22 @@ def test_what_cannot_be_a_pid_file_is_an_error_that_says_why(path: Path, kind: s
     causes = {"fifo": "no regular file", "directory": "is a directory", "nothing": "does not exist"}
     with pytest.raises(UsageError, match=causes[kind]):
         Pidfile(str(path))
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("act", "reason"),
+    [
+        ("os.setuid(65534)", "it belongs to another user (remove it, or name another)"),
+        ("resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))", "file too large"),
+    ],
+    ids=["of another user", "no room"],
+)
+def test_what_cannot_be_written_is_an_error_that_says_why(path: Path, act: str, reason: str) -> None:
+    path.touch()
+    path.chmod(0o666)
+    path.parent.chmod(0o755)
+    command = [sys.executable, "-c", TAKER.format(act=act)]
+    done = subprocess.run(command, cwd=path.parent, capture_output=True, text=True, check=False, timeout=60)
+
+    assert (done.stdout, done.stderr) == (f"cannot write the pid file pid: {reason}\n", "")
