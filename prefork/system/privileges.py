@@ -127,7 +127,9 @@ def _what_is_wrong(identity: Identity) -> str:
 
 def _is(identity: Identity) -> bool:
     ids, groups = (identity.uid,) * 3, (identity.gid,) * 3
-    return os.getresuid() == ids and os.getresgid() == groups and {*os.getgroups()} == {*identity.groups}
+    # Whether the group of a process is also among its groups makes no difference.
+    all_groups = {identity.gid, *os.getgroups()}
+    return os.getresuid() == ids and os.getresgid() == groups and all_groups == {identity.gid, *identity.groups}
 
 
 def _effective_capabilities() -> int:

@@ -104,6 +104,14 @@ def test_whoever_is_that_user_already_may_say_so() -> None:
     )
 
 
+@pytest.mark.root
+def test_whoever_is_that_user_without_further_groups_may_say_so() -> None:
+    already = f"os.setgroups([]); os.setgid({NOBODY.pw_gid}); os.setuid({NOBODY.pw_uid})"
+    said = after("check_possible('nobody', None); become(find_identity('nobody', None))", already)
+
+    assert f"ids {NOBODY.pw_uid} {NOBODY.pw_uid} " in said
+
+
 def test_a_number_without_a_name_needs_a_group() -> None:
     with pytest.raises(UsageError, match="set group, too"):
         find_identity("54321", None)
