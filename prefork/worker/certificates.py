@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import ssl
 import stat
+import sys
 import time
 from _ssl import _test_decode_cert  # type: ignore[attr-defined]  # nothing public reads a certificate from a file
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from prefork.ipc.messages import Certificate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from types import TracebackType
 
     from prefork.config.settings import Settings
 
@@ -45,6 +47,7 @@ def load_tls(settings: Settings) -> TLS:
         warnings += [*_doubts(certificates[-1]), *_doubts_about_key(file, key)]
     if len(contexts) > 1:
         contexts[0].sni_callback = _Chooser(certificates, contexts).choose
+        _say_nothing_of_unreadable_names()
     return TLS(contexts[0], certificates, warnings)
 
 
@@ -145,3 +148,23 @@ class _Chooser:
         chosen = self._contexts.get(name) or self._contexts.get("*." + name.partition(".")[2])
         if chosen is not None:
             connection.context = chosen
+
+
+def _say_nothing_of_unreadable_names() -> None:
+    """Keep Python from printing that a client named a host that is no ASCII, for which nobody is asked to choose.
+
+    Anybody can send one. The handshake fails, and that is told as of any other.
+    """
+    tell = sys.unraisablehook
+
+    def tell_of_others(failed: sys.UnraisableHookArgs) -> None:
+        if not (isinstance(failed.exc_value, UnicodeDecodeError) and _is_from_a_handshake(failed.exc_traceback)):
+            tell(failed)
+
+    sys.unraisablehook = tell_of_others
+
+
+def _is_from_a_handshake(traceback: TracebackType | None) -> bool:
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return traceback is not None and traceback.tb_frame.f_code is ssl.SSLSocket.do_handshake.__code__

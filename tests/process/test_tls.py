@@ -118,6 +118,18 @@ def test_the_certificate_is_chosen_by_the_name_that_the_client_asks_for(serve: S
     }
 
 
+@pytest.mark.needs("openssl")
+def test_a_host_name_that_is_no_text_is_refused_like_any_failed_handshake(serve: Serve, authority: Authority) -> None:
+    authority.issue("shop.net", file="shop.pem")
+    with serve("app:Once", tls_cert=["cert.pem", "shop.pem"]) as server:
+        said = s_client(host_and_port(server), "slot", "-servername", "sh\xf6p.net")
+        eventually(lambda: server.status()["totals"]["refused"] == 1)
+        server.stop()
+
+    assert "answer" not in said
+    assert "UnicodeDecodeError" not in server.log
+
+
 def _certificate_shown(address: tuple[str, int], host: str) -> str:
     said = s_client(address, "slot", *(["-servername", host] if host else ["-noservername"]))
     return tools.run(["openssl", "x509", "-noout", "-ext", "subjectAltName"], stdin=said.encode()).stdout.decode()
