@@ -28,7 +28,26 @@ _GIVEN_UP = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH})
 
 def peer_is_gone(error: BaseException | None) -> bool:
     """Say whether the connection failed because there is nobody at its other end any more."""
-    return isinstance(error, _PEER_GONE) or (isinstance(error, OSError) and error.errno in _GIVEN_UP)
+    if not isinstance(error, OSError):
+        return False
+    return isinstance(error, _PEER_GONE) or error.errno in _GIVEN_UP or _peer_broke_tls(error)
+
+
+def _peer_broke_tls(error: OSError) -> bool:
+    """Say whether a client hung up, or said what it must not, below the TLS that it has with us.
+
+    It does not count what a handler does as a client of others.
+    """
+    ssl = sys.modules.get("ssl")  # loaded by whoever needs it
+    if ssl is None or not isinstance(error, ssl.SSLError):
+        return False
+    if isinstance(error, ssl.SSLWantReadError | ssl.SSLWantWriteError):  # the handler does not want to wait, and must
+        return False
+    raised_in = error.__traceback__
+    while raised_in is not None and raised_in.tb_next is not None:
+        raised_in = raised_in.tb_next
+    connection = None if raised_in is None else raised_in.tb_frame.f_locals.get("self")
+    return isinstance(connection, ssl.SSLSocket) and connection.server_side
 
 
 def report_refused(reason: str, client_address: object) -> None:

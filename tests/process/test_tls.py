@@ -182,6 +182,16 @@ def test_clients_are_known_by_their_certificates(
     assert answer_in(said) == answer
 
 
+def test_a_client_that_breaks_its_tls_is_lost_and_no_failure_of_the_handler(serve: Serve, authority: Authority) -> None:
+    with serve(tls_cert="cert.pem") as server:
+        with talk(server.address, authority) as client:
+            assert ask(client, "version") == "1"
+            with socket.socket(fileno=client.detach()) as below:
+                below.sendall(b"no record of TLS")
+
+        assert "peer=127.0.0.1:" in server.wait_for_log("connection lost: SSLError; connection closed")
+
+
 @pytest.mark.needs("curl")
 def test_curl_fetches_a_file_over_https(serve: Serve, authority: Authority, project: Path) -> None:
     (project / "page").write_text("the page\n" * 20000)
