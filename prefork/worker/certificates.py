@@ -42,21 +42,25 @@ def load_tls(settings: Settings) -> TLS:
     keys: Sequence[str | None] = settings.tls_key or (None,) * len(settings.tls_cert)
     certificates, contexts, warnings = [], [], []
     for file, key in zip(settings.tls_cert, keys, strict=True):
-        certificates.append(_read_certificate(file))
+        found = _read_certificate(file)
+        certificates.append(_describe(file, found))
         contexts.append(_make_context(settings, file, key))
-        warnings += [*_doubts(certificates[-1]), *_doubts_about_key(file, key)]
+        warnings += [*_doubts(file, found), *_doubts_about_key(file, key)]
     if len(contexts) > 1:
         contexts[0].sni_callback = _Chooser(certificates, contexts).choose
         _say_nothing_of_unreadable_names()
     return TLS(contexts[0], certificates, warnings)
 
 
-def _read_certificate(file: str) -> Certificate:
+def _read_certificate(file: str) -> dict[str, Any]:
     try:
         open(file, "rb").close()  # tells in plain words why it cannot be read
-        found: dict[str, Any] = dict(_test_decode_cert(file))
+        return dict(_test_decode_cert(file))
     except (OSError, ValueError) as error:
         raise ApplicationError(f"cannot use tls_cert {file}: {_what(error, 'it holds no PEM certificate')}") from error
+
+
+def _describe(file: str, found: dict[str, Any]) -> Certificate:
     names = [value for kind, value in found.get("subjectAltName", ()) if kind in ("DNS", "IP Address")]
     common = [value for part in found["subject"] for kind, value in part if kind == "commonName"]
     return Certificate(file, (names or common)[:_MOST_NAMES], ssl.cert_time_to_seconds(found["notAfter"]))
@@ -119,10 +123,16 @@ def _what(error: Exception, missing: str, certificate: str = "") -> str:
     return reason.replace("_", " ").lower()
 
 
-def _doubts(certificate: Certificate) -> Iterator[str]:
-    if certificate.not_after < time.time():
-        date = time.strftime("%Y-%m-%d", time.gmtime(certificate.not_after))
-        yield f"tls_cert: {certificate.file} expired on {date}; clients will refuse it: renew it, then reload"
+def _doubts(file: str, found: dict[str, Any]) -> Iterator[str]:
+    begin, end = (ssl.cert_time_to_seconds(found[name]) for name in ("notBefore", "notAfter"))
+    if end < time.time():
+        yield f"tls_cert: {file} expired on {_date(end)}; clients will refuse it: renew it, then reload"
+    elif begin > time.time():
+        yield f"tls_cert: {file} is not valid before {_date(begin)}; clients will refuse it until then"
+
+
+def _date(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(seconds))
 
 
 def _doubts_about_key(file: str, key: str | None) -> Iterator[str]:

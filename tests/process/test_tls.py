@@ -274,7 +274,7 @@ def test_a_reload_may_begin_and_end_encryption(serve: Serve, authority: Authorit
 
 
 def test_the_status_tells_of_each_certificate(serve: Serve, authority: Authority) -> None:
-    authority.issue("old.org", file="old.pem", expired=True)
+    authority.issue("old.org", file="old.pem", valid=range(2019, 2020))
     with serve(tls_cert=["cert.pem", "old.pem"]) as server:
         warning = server.wait_for_log("expired on 2020-01-01")
         certificates = server.status()["certificates"]

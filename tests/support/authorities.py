@@ -16,11 +16,12 @@ class Authority:
         self.file = str(directory / "ca.pem")
         self._authority.cert_pem.write_to_path(self.file)
 
-    def issue(self, *names: str, file: str = "cert.pem", expired: bool = False, common_name: str | None = None) -> str:
-        """Write key and certificate into one file, all at once, and return its path."""
-        over = datetime.datetime(2020, 1, 1) if expired else None
-        begun = datetime.datetime(2019, 1, 1) if expired else None
-        issued = self._authority.issue_cert(*names, common_name=common_name, not_after=over, not_before=begun)
+    def issue(
+        self, *names: str, file: str = "cert.pem", valid: range | None = None, common_name: str | None = None
+    ) -> str:
+        """Write key and certificate into one file, all at once, and return its path. `valid` are years."""
+        begin, end = (datetime.datetime(year, 1, 1) for year in (valid[0], valid[-1] + 1)) if valid else (None, None)
+        issued = self._authority.issue_cert(*names, common_name=common_name, not_after=end, not_before=begin)
         path, fresh = self._directory / file, self._directory / f"{file}.new"
         fresh.touch(0o600)
         fresh.write_bytes(issued.private_key_and_cert_chain_pem.bytes())

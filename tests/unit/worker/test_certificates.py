@@ -32,7 +32,7 @@ def openssl(*words: str) -> None:
 
 
 def test_a_certificate_tells_its_names_and_its_end(authority: Authority) -> None:
-    file = authority.issue("example.org", "127.0.0.1", expired=True)
+    file = authority.issue("example.org", "127.0.0.1", valid=range(2019, 2020))
 
     tls = load_tls(settings(tls_cert=file))
 
@@ -43,6 +43,13 @@ def test_a_certificate_tells_its_names_and_its_end(authority: Authority) -> None
         1577836800,
     )
     assert [warning.partition("; ")[0] for warning in tls.warnings] == [f"tls_cert: {file} expired on 2020-01-01"]
+
+
+def test_a_certificate_of_the_future_is_doubted(authority: Authority) -> None:
+    file = authority.issue("example.org", valid=range(2100, 2101))
+
+    (warning,) = load_tls(settings(tls_cert=file)).warnings
+    assert warning == f"tls_cert: {file} is not valid before 2100-01-01; clients will refuse it until then"
 
 
 @pytest.mark.needs("openssl")
