@@ -33,12 +33,24 @@ def find_doubts(settings: Settings) -> Iterator[str]:
             yield f"pythonpath: {directory} does not exist; nothing will be imported from there"
     if settings.tls_ca and settings.tls_verify == "none":
         yield "tls_ca: not used while tls_verify is none; no client is asked for a certificate"
-    if settings.trusted_proxies and not _demands_headers(settings):
-        yield "trusted_proxies: not used while proxy_protocol is off; no listener expects a PROXY header"
+    yield from _doubts_about_proxies(settings)
     for name in ("admin", "agent"):
         text = getattr(settings, name)
         if text != "off" and not _is_local(parse_bind(text)):
             yield f"{name}: whoever reaches {text} can see what this server does; keep it to a network you trust"
+
+
+def _doubts_about_proxies(settings: Settings) -> Iterator[str]:
+    if not settings.trusted_proxies:
+        return
+    if not _demands_headers(settings):
+        yield "trusted_proxies: not used while proxy_protocol is off; no listener expects a PROXY header"
+    trusted = {"unix" if text == "unix" else "tcp" for text in settings.trusted_proxies}
+    for address in settings.bind:
+        # What kind of socket is passed is not known.
+        if address.kind in ("unix", "tcp") and address.kind not in trusted and settings.demands_proxy_header(address):
+            missing = "unix is not among them" if address.kind == "unix" else "no IP address is among them"
+            yield f"trusted_proxies: {address.place} serves nobody: {missing}; add it, or say proxy=off there"
 
 
 def _check_places(settings: Settings) -> Iterator[Finding]:

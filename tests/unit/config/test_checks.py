@@ -90,6 +90,23 @@ def test_tls_and_proxies_need_what_belongs_to_them(settings: Settings, option: s
     assert [(name, what) for name, what, _ in find_contradictions(settings)] == [(option, problem)]
 
 
+@pytest.mark.parametrize(
+    ("bind", "trusted", "doubts"),
+    [
+        ("unix:@a", "127.0.0.1", ["unix:@a serves nobody: unix is not among them"]),
+        ("tcp://[::]:1", "unix", ["tcp://[::]:1 serves nobody: no IP address is among them"]),
+        ("unix:@a?proxy=off", "127.0.0.1", []),
+        ("udp://:1", "unix", []),
+        ("fd://3", "unix", []),
+    ],
+)
+def test_a_listener_that_only_strangers_can_reach_is_doubted(bind: str, trusted: str, doubts: list[str]) -> None:
+    settings = Settings(bind=(parse_bind(bind),), proxy_protocol="on", trusted_proxies=(trusted,))
+
+    found = [doubt.removeprefix("trusted_proxies: ").partition(";")[0] for doubt in find_doubts(settings)]
+    assert [doubt for doubt in found if "serves nobody" in doubt] == doubts
+
+
 def test_options_without_effect_are_doubted() -> None:
     assert list(find_doubts(Settings(tls_ca="ca.pem", trusted_proxies=("unix",)))) == [
         "tls_ca: not used while tls_verify is none; no client is asked for a certificate",
