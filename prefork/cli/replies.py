@@ -72,6 +72,9 @@ class DeathReply(msgspec.Struct):
     ago: float = 0.0
     accepted: int = 0
     rss: int | None = None
+    oom_kills: int | None = None
+    parked: int = 0
+    others: int = 0
     requests: list[RequestReply] = []
 
 

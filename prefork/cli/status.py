@@ -7,7 +7,7 @@ import click
 from prefork.cli.choice import Choice, ask_all
 from prefork.cli.client import PATIENCE
 from prefork.cli.output import plain, remark, say, say_json, table
-from prefork.cli.replies import CertificateReply, ReloadReply, StatusReply, WorkerReply, read_status
+from prefork.cli.replies import CertificateReply, DeathReply, ReloadReply, StatusReply, WorkerReply, read_status
 from prefork.cli.server_options import json_option, server_options
 
 _SILENT_AFTER = 5.0  # a worker beats twice a second
@@ -101,14 +101,19 @@ def _request_table(status: StatusReply) -> list[str]:
 
 
 def _death_table(status: StatusReply) -> list[str]:
-    """Write the latest deaths; with how many connections were open, who they were is in the JSON and the log."""
+    """Write the latest deaths and how many connections each took along; who they were is in the JSON and the log."""
     if not status.deaths:
         return []
     latest = list(reversed(status.deaths))[:_MOST_DEATHS]
     rows = [
-        [str(one.slot), str(one.generation), span(one.ago), str(len(one.requests)), _cut(one.how)] for one in latest
+        [str(one.slot), str(one.generation), span(one.ago), count(_lost_with(one)), _cut(one.how)] for one in latest
     ]
-    return ["", *table([["DIED", "GEN", "AGO", "LOST", "HOW"], *rows], ">>>><")]
+    kills = f"OOM kills in the control group by then: {latest[0].oom_kills}" if latest[0].oom_kills else ""
+    return ["", *table([["DIED", "GEN", "AGO", "LOST", "HOW"], *rows], ">>>><"), *filter(None, [kills])]
+
+
+def _lost_with(death: DeathReply) -> int:
+    return len(death.requests) + death.parked + death.others
 
 
 def _cut(text: str, most: int = 52) -> str:

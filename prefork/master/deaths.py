@@ -40,8 +40,11 @@ class Death:
     accepted: int
     resident_bytes: int
     in_flight: list[Request]
+    parked: int
+    others: int  # that were open: a foreign server shows only the latest of those that it serves
     listeners: list[str]
     words: str
+    oom_kills: int | None  # of our control group so far; None if that cannot be known
 
 
 class Deaths:
@@ -50,24 +53,28 @@ class Deaths:
     def __init__(self) -> None:
         self.recent: deque[Death] = deque(maxlen=_MOST_REMEMBERED)
         self.suspects = Suspects()
-        self._oom_kills = count_oom_kills()
+        self._oom_kills = self._oom_kills_read = count_oom_kills()
 
     def examine(self, worker: WorkerProcess, how: str) -> Death | None:
         """Find out what a reaped worker died of; None if it left in good order."""
         if how == "exit status 0" and worker.leaving:
             return None
-        now = time.monotonic()
+        now, total = time.monotonic(), worker.rows.total()
+        how, in_flight, parked = self._explain(worker, how), worker.rows.requests(), worker.rows.count_parked()
         death = Death(
             number=worker.number,
             identity=worker.identity,
-            how=self._explain(worker, how),
+            how=how,
             at=now,
             age=now - worker.ordered_at,
-            accepted=worker.rows.total().accepted,
+            accepted=total.accepted,
             resident_bytes=worker.rows.memory(),
-            in_flight=worker.rows.requests(),
+            in_flight=in_flight,
+            parked=parked,
+            others=max(0, total.open - len(in_flight) - parked),
             listeners=worker.listeners,
             words=take_words(worker),
+            oom_kills=self._oom_kills_read,
         )
         self.recent.append(death)
         for request in death.in_flight:
@@ -82,7 +89,7 @@ class Deaths:
 
     def _explain(self, worker: WorkerProcess, how: str) -> str:
         before, kills = self._oom_kills, count_oom_kills()
-        self._oom_kills = kills
+        self._oom_kills = self._oom_kills_read = kills
         if not how.startswith("killed by SIGKILL"):
             return how
         if worker.kill_reason:
@@ -101,11 +108,14 @@ class Deaths:
 def detail_of(death: Death) -> str:
     """Write what the log says below the line that a worker has died."""
     memory = f"{death.resident_bytes / _MEBIBYTE:.0f} MiB" if death.resident_bytes else "unknown"
-    lines = [f"it had accepted {death.accepted} in {death.age:.3g} s; memory at the last look: {memory}"]
+    kills = "" if death.oom_kills is None else f"; OOM kills in our control group so far: {death.oom_kills}"
+    lines = [f"it had accepted {death.accepted} in {death.age:.3g} s; memory at the last look: {memory}{kills}"]
     named = death.in_flight[:_MOST_NAMED]
     lines += [f"lost with it: {one.in_words(death.listeners, death.at)}" for one in named]
-    if more := len(death.in_flight) - len(named):
-        lines.append(f"lost with it: {more} others")
+    if others := len(death.in_flight) - len(named) + death.others:
+        lines.append(f"lost with it: {others} others")
+    if death.parked:
+        lines.append(f"lost with it: {death.parked} that were parked")
     return "\n".join([*lines, death.words] if death.words else lines)
 
 
@@ -129,6 +139,9 @@ def describe(death: Death, now: float) -> dict[str, object]:
         "age": death.age,
         "accepted": death.accepted,
         "rss": death.resident_bytes or None,
+        "oom_kills": death.oom_kills,
+        "parked": death.parked,
+        "others": death.others,
         "requests": [
             {
                 "peer": one.peer,

@@ -86,8 +86,12 @@ def test_the_oom_killer_is_named(serve: Serve, memory_group: Path) -> None:
 
         lost = server.wait_for_log("worker lost")
 
+        details = stack_below(server, lost)
+        [death] = server.status()["deaths"]
         assert "killed by SIGKILL of the kernel's OOM killer" in lost
-        assert "tag 'GET everything'" in stack_below(server, lost)
+        assert "tag 'GET everything'" in details
+        assert death["oom_kills"] >= 1
+        assert f"OOM kills in our control group so far: {death['oom_kills']}" in details
 
 
 def test_a_worker_that_does_not_drain_in_time_says_what_it_took_with_it(serve: Serve) -> None:

@@ -22,6 +22,15 @@ class Messages(MessageRequestHandler):
         self.wfile.write(f"{VERSION if word == 'version' else rest}\\n".encode())
 
 
+class Holding(Messages):
+    def handle_message(self):
+        super().handle_message()
+        if self.client_address[0] == "127.0.0.2":
+            import ctypes
+
+            ctypes.PyDLL(None).sleep(600)  # a call in C that keeps the interpreter
+
+
 class Polite(Messages):
     def on_drain(self):
         self.wfile.write(b"closing\\n")
@@ -102,3 +111,20 @@ def test_connections_over_tls_are_parked_and_recorded_once(serve: Serve, project
 
     records = (project / "access.log").read_text().splitlines()
     assert len([record for record in records if "connection served" in record]) == 20
+
+
+def test_parked_connections_that_a_wedged_worker_takes_along_are_counted(serve: Serve, project: Path) -> None:
+    with serving(serve, project, "app:Holding", workers=1, handler_timeout=1) as server, ExitStack() as clients:
+        for number in range(30):
+            assert clients.enter_context(LineClient(server.address)).ask(f"echo {number}") == str(number)
+        eventually(lambda: parked(server) == 30)
+        with LineClient(server.address, ("127.0.0.2", 0)) as guilty:
+            guilty.send("echo and never again")
+            gone = server.wait_for_log("worker gone")
+        server.wait_for_log("lost with it: 30 that were parked")
+
+        [death] = server.status()["deaths"]
+        assert "its interpreter is held" in gone
+        assert [request["peer"].partition(":")[0] for request in death["requests"]] == ["127.0.0.2"]
+        assert (death["parked"], death["others"]) == (30, 0)
+        assert server.log.count("lost with it: ") == 2

@@ -99,18 +99,25 @@ def test_the_first_line_has_the_state(changes: dict[str, Any], first: str) -> No
 
 
 def test_the_latest_deaths_are_shown_with_how_many_connections_they_took() -> None:
-    death = {"generation": 2, "pid": 4, "requests": WORKER["requests"] * 2, "ago": 65.0}
+    death = {"generation": 2, "pid": 4, "requests": WORKER["requests"] * 2, "parked": 30, "others": 1, "ago": 65.0}
     deaths = [{**death, "slot": slot, "how": "killed by SIGSEGV" + slot * ", again and again"} for slot in range(9)]
     lines = render_status(read_status({**STATUS, "deaths": deaths}))
 
     assert lines[-6:] == [
         "DIED  GEN    AGO  LOST  HOW",
-        "   8    2  1m05s     2  killed by SIGSEGV, again and again, again and again…",
-        "   7    2  1m05s     2  killed by SIGSEGV, again and again, again and again…",
-        "   6    2  1m05s     2  killed by SIGSEGV, again and again, again and again…",
-        "   5    2  1m05s     2  killed by SIGSEGV, again and again, again and again…",
-        "   4    2  1m05s     2  killed by SIGSEGV, again and again, again and again…",
+        "   8    2  1m05s    33  killed by SIGSEGV, again and again, again and again…",
+        "   7    2  1m05s    33  killed by SIGSEGV, again and again, again and again…",
+        "   6    2  1m05s    33  killed by SIGSEGV, again and again, again and again…",
+        "   5    2  1m05s    33  killed by SIGSEGV, again and again, again and again…",
+        "   4    2  1m05s    33  killed by SIGSEGV, again and again, again and again…",
     ]
+
+
+def test_what_the_oom_killer_has_done_is_shown_below_the_deaths() -> None:
+    deaths = [{"how": "killed by SIGSEGV"}, {"how": "killed by SIGKILL of the kernel's OOM killer", "oom_kills": 3}]
+
+    assert render_status(read_status({**STATUS, "deaths": deaths}))[-1] == "OOM kills in the control group by then: 3"
+    assert render_status(read_status({**STATUS, "deaths": deaths[:1]}))[-1].endswith("killed by SIGSEGV")
 
 
 def test_only_the_longest_requests_are_shown() -> None:
