@@ -16,7 +16,7 @@ PYTEST := $(BIN)/python -m pytest
 
 # The tests with real processes mostly wait for them, so both kinds share the cores.
 QUICK_TESTS   = $(wildcard tests/test_*.py tests/docs tests/unit tests/simulation tests/conformance)
-PROCESS_TESTS = $(foreach directory,process faults examples,$(if $(wildcard tests/$(directory)/test_*.py),tests/$(directory)))
+PROCESS_TESTS = $(foreach directory,process faults soak examples,$(if $(wildcard tests/$(directory)/test_*.py),tests/$(directory)))
 
 # A Debian is booted by root alone; it has a Python of its own.
 SYSTEMD_IMAGE = [ "$$(id -u)" != 0 ] || tests/systemd/image >/dev/null

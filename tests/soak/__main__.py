@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,11 @@ from prefork.errors import PreforkError
 from tests.process.test_deaths import footprint, zombies_of
 from tests.soak.faults import Saboteur, make_schedule, wait, write_code
 from tests.soak.history import DRAIN_TIMEOUT, History
-from tests.soak.load import mixed_load
+from tests.soak.load import Places, mixed_load
+from tests.soak.master import Master
+from tests.support.authorities import Authority
+
+Schedule = list[tuple[int, str]]
 
 SETTINGS: dict[str, Any] = {
     "workers": 4,
@@ -36,61 +40,78 @@ SETTINGS: dict[str, Any] = {
     "heartbeat_timeout": 2,
     "drain_timeout": DRAIN_TIMEOUT,
     "kill_timeout": 1,
-    "bind": ["tcp://127.0.0.1:0", "udp://127.0.0.1:0"],
 }
 CONTROL_CLIENTS = 3  # who may just be asking
 RECOVERY = 60.0  # seconds after the last fault until all must be well
 
 
-def soak(schedule: list[tuple[int, str]], every: float, seed: int) -> tuple[History, list[str]]:
+def soak(schedule: Schedule, every: float, seed: int) -> tuple[History, list[str]]:
     """Run one soak; return its history and the laws that were broken."""
     history = History()
     with tempfile.TemporaryDirectory() as name:
         project = Path(name)
         write_code(project, version=1)
-        with testing.serve("app:Handler", cwd=name, **SETTINGS) as server:
-            streams, datagrams = server.addresses
-            before = footprint(server.pid)
-            saboteur = Saboteur(server, project, seed, history)
-            with mixed_load(streams, datagrams, history), counting(server, history):
-                for number, kind in schedule:
-                    wait(every)
-                    print(f"{time.monotonic():.2f} fault {number}: {kind}", file=sys.stderr, flush=True)
-                    saboteur.do(number, kind)
-                wait_until_well(server)
-            after = footprint(server.pid)
-            violations = history.violations()
-            more_workers = max(0, server.status()["wanted"] - SETTINGS["workers"])  # one channel each
-            if after[0] > before[0] + more_workers + CONTROL_CLIENTS:
-                violations.append(f"the master has {after[0]} descriptors, and had {before[0]}")
-            if after[1] > before[1] * 1.2:
-                violations.append(f"the master has {after[1]} bytes resident, and had {before[1]}")
-            if zombies_of(server.pid):
-                violations.append("the master has zombies")
+        authority = Authority(project)
+        bind = [
+            "tcp://127.0.0.1:0?tls=off",
+            "udp://127.0.0.1:0",
+            "tcp://127.0.0.2:0?tls=on",
+            f"unix:{project / 'parking.sock'}?tls=off",
+        ]
+        cert = [authority.issue("localhost")]
+        with testing.serve("app:make", cwd=name, bind=bind, tls_cert=cert, **SETTINGS) as server:
+            streams, datagrams, tls, parking = server.addresses
+            master = Master(server)
+            saboteur = Saboteur(master, streams, tls, project, seed, history)
+            places = Places(streams, datagrams, tls, parking, authority.client_context())
+            try:
+                with mixed_load(places, history), counting(master, history):
+                    for number, kind in schedule:
+                        wait(every)
+                        print(f"{time.monotonic():.2f} fault {number}: {kind}", file=sys.stderr, flush=True)
+                        saboteur.do(number, kind)
+                    wait_until_well(master)
+                violations = [*history.violations(), *leaks(master)]
+            finally:
+                master.end()
             if violations:
                 Path("soak.log").write_text(server.log)
                 print("soak: the log of the server is in soak.log", file=sys.stderr)
             return history, violations
 
 
-def wait_until_well(server: testing.Server) -> None:
+def leaks(master: Master) -> list[str]:
+    """Return what the master has and should not have after all that."""
+    found = []
+    descriptors, resident = footprint(master.pid)
+    more_workers = max(0, master.status()["wanted"] - SETTINGS["workers"])  # one channel each
+    if descriptors > master.before[0] + more_workers + CONTROL_CLIENTS:
+        found.append(f"the master has {descriptors} descriptors, and had {master.before[0]}")
+    if resident > master.before[1] * 1.2:
+        found.append(f"the master has {resident} bytes resident, and had {master.before[1]}")
+    if zombies_of(master.pid):
+        found.append("the master has zombies")
+    return found
+
+
+def wait_until_well(master: Master) -> None:
     """Return when as many workers as wanted serve; the last fault may have been a moment ago."""
     deadline = time.monotonic() + RECOVERY
-    while len(server.workers()) != server.status()["wanted"] and time.monotonic() < deadline:
+    while len(master.workers()) != master.status()["wanted"] and time.monotonic() < deadline:
         wait(0.2)
 
 
 @contextmanager
-def counting(server: testing.Server, history: History) -> Iterator[None]:
+def counting(master: Master, history: History) -> Iterator[None]:
     """Note during the block how many workers serve."""
     over = threading.Event()
 
     def count() -> None:
         while not over.wait(0.5):
             try:
-                status = server.status()
-            except PreforkError:
-                continue  # stopped, as a fault
+                status = master.status()
+            except (PreforkError, OSError):
+                continue  # stopped, as a fault; or it has just been succeeded
             serving = sum(worker["state"] == "serving" for worker in status["workers"])
             history.workers.append((time.monotonic(), serving, status["wanted"]))
 
@@ -103,13 +124,13 @@ def counting(server: testing.Server, history: History) -> Iterator[None]:
         thread.join()
 
 
-def shrink(schedule: list[tuple[int, str]], every: float, seed: int) -> list[tuple[int, str]]:
+def shrink(schedule: Schedule, breaks: Callable[[Schedule], bool]) -> Schedule:
     """Leave out halves, quarters and so on, as long as what remains breaks a law as well."""
     size = max(1, len(schedule) // 2)
     while True:
         for start in range(0, len(schedule), size):
             fewer = schedule[:start] + schedule[start + size :]
-            if fewer and soak(fewer, every, seed)[1]:
+            if fewer and breaks(fewer):
                 schedule = fewer
                 break
         else:
@@ -137,7 +158,7 @@ def main() -> int:
     if asked.json:
         asked.json.write_text(json.dumps(report, indent=1))
     if violations and asked.shrink:
-        smallest = shrink(schedule, asked.every, asked.seed)
+        smallest = shrink(schedule, lambda fewer: bool(soak(fewer, asked.every, asked.seed)[1]))
         print(f"soak: enough to break it: --seed {asked.seed} --only {','.join(str(number) for number, _ in smallest)}")
     return 1 if violations else 0
 

@@ -6,39 +6,47 @@ import os
 import random
 import signal
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from prefork.errors import PreforkError
-from prefork.testing import Address, Server
-from tests.process.test_deaths import mold_of
+from prefork.testing import Address
 from tests.soak.history import Fault, History
+from tests.soak.master import Master
 from tests.support.application import write_application
 from tests.support.clients import LineClient
 from tests.support.processes import without_descriptors
 
-# Datagrams are answered with what they say, so that a client knows its answer.
-DATAGRAMS = """
+# A handler for each kind of listener: datagrams are answered with what they say, so that a client knows its answer, and
+# on the Unix socket connections are parked between messages.
+APPLICATION = """
+from prefork.serving import MessageRequestHandler
 
-_Handler = Handler
 
-class Handler(_Handler):
-    def setup(self):
-        if isinstance(self.request, tuple):
-            self.request[1].sendto(self.request[0], self.client_address)
-        else:
-            super().setup()
-
+class Datagram(socketserver.BaseRequestHandler):
     def handle(self):
-        if not isinstance(self.request, tuple):
-            super().handle()
+        self.request[1].sendto(self.request[0], self.client_address)
 
-    def finish(self):
-        if not isinstance(self.request, tuple):
-            super().finish()
+
+class StreamOrDatagram:
+    def __new__(cls, request, client_address, server):
+        kind = Datagram if isinstance(request, tuple) else Handler
+        return kind(request, client_address, server)
+
+
+class Messages(MessageRequestHandler):
+    def handle_message(self):
+        word, _, rest = self.rfile.readline().decode().strip().partition(" ")
+        if word == "echo":
+            self.wfile.write(f"{rest}\\n".encode())
+
+
+def make(address):
+    return Messages if isinstance(address, str) else StreamOrDatagram
 """
 STOPPED = 3.0  # seconds; longer than the heartbeat_timeout of the server
 
@@ -49,12 +57,14 @@ class Saboteur:
     # May lose what is in flight in one worker, and that worker for a while.
     COSTLY = ("kill_worker", "stop_worker", "exit_in_handler", "crash_in_handler", "term_worker")
     # Tell workers to drain.
-    DRAINING = ("term_worker", "reload", "reload_broken_code", "scale_down", "kill_mold")
+    DRAINING = ("term_worker", "reload", "reload_broken_code", "scale_down", "kill_mold", "upgrade")
     ASKING = ("scale_up",)
     FREE = (
         "kill_mold",
         "reload",
         "reload_broken_code",
+        "upgrade",
+        "upgrade_to_broken_code",
         "scale_up",
         "scale_down",
         "stop_master",
@@ -64,11 +74,17 @@ class Saboteur:
         "hostile_control",
         "reopen_logs",
         "hang_up_in_the_middle",
+        "reset",
+        "half_close",
+        "garbage_instead_of_tls",
     )
 
-    def __init__(self, server: Server, project: Path, seed: int, history: History) -> None:
-        self._server = server
-        self._address: Address = server.address
+    def __init__(
+        self, master: Master, streams: Address, tls: Address, project: Path, seed: int, history: History
+    ) -> None:
+        self._master = master
+        self._address = streams
+        self._tls = tls
         self._project = project
         self._random = random.Random(seed)
         self._history = history
@@ -85,7 +101,7 @@ class Saboteur:
         )
 
     def _a_worker(self) -> int:
-        pid: int = self._random.choice(self._server.workers())["pid"]
+        pid: int = self._random.choice(self._master.workers())["pid"]
         return pid
 
     def _kill_worker(self) -> None:
@@ -116,33 +132,42 @@ class Saboteur:
             pass  # it may be the very thing that was asked for
 
     def _kill_mold(self) -> None:
-        try:
-            os.kill(mold_of(self._server), signal.SIGKILL)
-        except (ValueError, ProcessLookupError):
-            pass  # there is none, or more than one, for a moment
+        if (mold := self._master.mold()) is not None:
+            with suppress(ProcessLookupError):
+                os.kill(mold, signal.SIGKILL)
 
     def _reload(self) -> None:
         self._version += 1
         write_code(self._project, self._version)
-        self._try(self._server.reload)
+        self._try(self._master.reload)
 
     def _reload_broken_code(self) -> None:
         write_code(self._project, self._version, "\n)\n")
-        self._try(self._server.reload)
+        self._try(self._master.reload)
+        write_code(self._project, self._version)
+
+    def _upgrade(self) -> None:
+        self._version += 1
+        write_code(self._project, self._version)
+        self._try(self._master.upgrade)
+
+    def _upgrade_to_broken_code(self) -> None:
+        write_code(self._project, self._version, "\n)\n")
+        self._try(self._master.upgrade)
         write_code(self._project, self._version)
 
     def _scale_up(self) -> None:
-        if self._server.status()["wanted"] < 6:
-            self._server.signal(signal.SIGTTIN)
+        if self._master.status()["wanted"] < 6:
+            self._master.signal(signal.SIGTTIN)
 
     def _scale_down(self) -> None:
-        if self._server.status()["wanted"] > 2:
-            self._server.signal(signal.SIGTTOU)
+        if self._master.status()["wanted"] > 2:
+            self._master.signal(signal.SIGTTOU)
 
     def _stop_master(self) -> None:
-        self._server.signal(signal.SIGSTOP)
+        self._master.signal(signal.SIGSTOP)
         wait(STOPPED)
-        self._server.signal(signal.SIGCONT)
+        self._master.signal(signal.SIGCONT)
 
     def _take_descriptors(self) -> None:
         try:
@@ -162,17 +187,37 @@ class Saboteur:
         with LineClient(self._address) as client:
             client.send("echo " + "x" * 100_000)
 
+    def _reset(self) -> None:
+        for _ in range(20):
+            with socket.create_connection(self._address, 10) as client:  # type: ignore[arg-type]  # as above
+                client.sendall(b"echo nobody waits for this\n")
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    def _half_close(self) -> None:
+        """Send half a question and the end of what there is to say."""
+        for _ in range(20):
+            with LineClient(self._address) as client:
+                client._socket.sendall(b"echo half")
+                client._socket.shutdown(socket.SHUT_WR)
+                client.wait_for_end()
+
+    def _garbage_instead_of_tls(self) -> None:
+        for _ in range(20):
+            with LineClient(self._tls) as client:
+                client.send("GET / HTTP/1.0")
+                client.wait_for_end()
+
     def _hostile_control(self) -> None:
         for data in (b'{"command": ', b"\xff\xfe\n", b"{}" * 50_000):
             with socket.socket(socket.AF_UNIX) as client:
-                client.connect(f"\0prefork/{os.getuid()}/{self._server.pid}")
+                client.connect(f"\0prefork/{os.getuid()}/{self._master.pid}")
                 try:
                     client.sendall(data)
                 except OSError:
                     pass  # hung up on, as it should be
 
     def _reopen_logs(self) -> None:
-        self._server.signal(signal.SIGUSR1)
+        self._master.signal(signal.SIGUSR1)
 
     def _try(self, order: Callable[[], object]) -> None:
         try:
@@ -188,7 +233,7 @@ def wait(seconds: float) -> None:
 
 def write_code(project: Path, version: int, extra: str = "") -> None:
     """Write the application of the soak."""
-    write_application(project, str(version), DATAGRAMS + extra)
+    write_application(project, str(version), APPLICATION + extra)
 
 
 def make_schedule(seed: int, count: int) -> list[str]:

@@ -44,7 +44,7 @@ class Fault:
 class History:
     """Written by all clients and by the one who does the faults."""
 
-    answered: int = 0
+    answered: Counter[str] = field(default_factory=Counter)  # by the kind of client
     longest: float = 0.0  # seconds until an answer
     lost: list[Request] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
@@ -57,7 +57,7 @@ class History:
             if request.failure:
                 self.lost.append(request)
             else:
-                self.answered += 1
+                self.answered[kind_of(request)] += 1
                 self.longest = max(self.longest, request.ended - request.began)
 
     def note_wrong(self, what: str) -> None:
@@ -85,24 +85,29 @@ class History:
     def summary(self) -> dict[str, object]:
         """Return the figures of the soak."""
         return {
-            "requests": self.answered + len(self.lost),
-            "answered": self.answered,
-            "lost in flight": dict(Counter(f"{one.client.partition('-')[0]}: {one.failure}" for one in self.lost)),
+            "requests": self.answered.total() + len(self.lost),
+            "answered": dict(self.answered),
+            "lost in flight": dict(Counter(f"{kind_of(one)}: {one.failure}" for one in self.lost)),
             "faults": dict(Counter(fault.kind for fault in self.faults)),
             "longest stall, s": round(self.longest, 3),
         }
 
     def _outstayed_a_drain(self, lost: Request) -> bool:
-        return lost.client.startswith("kept") and any(
+        return kind_of(lost) in ("kept", "parked") and any(
             fault.began <= lost.ended <= fault.ended + DRAIN_TIMEOUT + GRACE + RENEWAL * (fault.kind == "kill_mold")
             for fault in self.faults
             if fault.drains
         )
 
 
+def kind_of(request: Request) -> str:
+    """Return what kind of client asked."""
+    return request.client.rpartition("-")[0]
+
+
 def _hung(lost: Request) -> bool:
     """Tell whether a stream stayed open and silent: faults end connections, and none excuses that."""
-    return lost.failure == "TimeoutError" and not lost.client.startswith("datagram")
+    return lost.failure == "TimeoutError" and kind_of(lost) != "datagram"
 
 
 def _explained(began: float, ended: float, faults: Sequence[Fault]) -> bool:

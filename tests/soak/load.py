@@ -1,17 +1,23 @@
-"""The clients of a soak: short connections, kept ones, and datagrams. Each knows what it asked and has to hear."""
+"""The clients of a soak. Each knows what it asked and has to hear, and that it has to hear nothing else.
+
+Short connections, half-closed ones, kept ones, kept ones that are parked, short ones over TLS, and datagrams.
+"""
 
 from __future__ import annotations
 
 import itertools
+import select
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from prefork.testing import Address
 from tests.soak.history import History, Request
-from tests.support.clients import LineClient
+from tests.support.clients import LineClient, connect
 
 CLIENTS = 4  # of each kind
 PATIENCE = 20.0  # seconds for an answer; a new connection may have to repeat its SYN several times
@@ -60,8 +66,42 @@ def ask_on_short_connections(address: Address) -> Callable[[Client], None]:
     return ask
 
 
-def ask_on_a_kept_connection(address: Address) -> Callable[[Client], None]:
-    """Keep the connection until it ends; the answers come in the order of the questions, or a question was lost."""
+def ask_and_half_close(address: Address) -> Callable[[Client], None]:
+    """Say that nothing more will be asked, and read to the end: so a second answer would be seen."""
+
+    def exchange(question: str) -> str:
+        with LineClient(address) as connection:
+            connection._socket.settimeout(PATIENCE)
+            connection.send(f"echo {question}")
+            connection._socket.shutdown(socket.SHUT_WR)
+            answer = connection.read()
+            return answer + connection._file.read().decode()
+
+    def ask(client: Client) -> None:
+        client.question(exchange)
+        client.stop.wait(0.01)
+
+    return ask
+
+
+def ask_over_tls(address: Address, context: ssl.SSLContext) -> Callable[[Client], None]:
+    def exchange(question: str) -> str:
+        with context.wrap_socket(connect(address), server_hostname="localhost") as connection:
+            connection.settimeout(PATIENCE)
+            return LineClient.over(connection).ask(f"echo {question}")
+
+    def ask(client: Client) -> None:
+        client.question(exchange)
+        client.stop.wait(0.02)
+
+    return ask
+
+
+def ask_on_a_kept_connection(address: Address, pause: float = 0.01) -> Callable[[Client], None]:
+    """Keep the connection until it ends; the answers come in the order of the questions, or a question was lost.
+
+    With a handler that is called for each message, it is parked during each pause.
+    """
 
     def ask(client: Client) -> None:
         try:
@@ -70,37 +110,76 @@ def ask_on_a_kept_connection(address: Address) -> Callable[[Client], None]:
             return  # refused or reset while it was made: nothing had been asked
         with connection:
             connection._socket.settimeout(PATIENCE)
-            while not client.stop.is_set():
+            while not client.stop.is_set() and not _has_ended(connection):
                 if not client.question(lambda question: connection.ask(f"echo {question}")):
                     return
-                client.stop.wait(0.01)
+                client.stop.wait(pause)
 
     return ask
+
+
+def _has_ended(connection: LineClient) -> bool:
+    """Tell whether the server has closed it, or has said what nobody asked for: the next question would show that."""
+    try:
+        return bool(select.select([connection._socket], [], [], 0)[0]) and not connection._socket.recv(
+            1, socket.MSG_PEEK
+        )
+    except ConnectionResetError:
+        return True
 
 
 def ask_by_datagrams(address: Address) -> Callable[[Client], None]:
-    def exchange(question: str) -> str:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-            sender.settimeout(DATAGRAM_PATIENCE)
-            sender.connect(address)
-            sender.send(question.encode())
-            return sender.recv(65535).decode()
+    """Ask from one socket: an answer that comes late belongs to a former question, and no answer comes twice."""
+    senders: dict[str, socket.socket] = {}  # by client
+    missing: dict[str, set[str]] = {}  # the questions that have no answer yet
 
     def ask(client: Client) -> None:
+        if client.name not in senders:
+            senders[client.name] = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            senders[client.name].settimeout(DATAGRAM_PATIENCE)
+            senders[client.name].connect(address)
+        unanswered = missing.setdefault(client.name, set())
+
+        def exchange(question: str) -> str:
+            unanswered.add(question)
+            senders[client.name].send(question.encode())
+            answer = senders[client.name].recv(65535).decode()
+            while answer != question and answer in unanswered:
+                unanswered.remove(answer)
+                answer = senders[client.name].recv(65535).decode()
+            unanswered.discard(answer)
+            return answer
+
         client.question(exchange)
         client.stop.wait(0.005)
+        if client.stop.is_set():
+            senders.pop(client.name).close()
 
     return ask
 
 
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the server is reached, and whom its certificate is believed for."""
+
+    streams: Address
+    datagrams: Address
+    tls: Address
+    parking: Address
+    trust: ssl.SSLContext
+
+
 @contextmanager
-def mixed_load(streams: Address, datagrams: Address, history: History) -> Iterator[None]:
+def mixed_load(places: Places, history: History) -> Iterator[None]:
     """Keep all clients busy during the block."""
     stop = threading.Event()
     kinds = {
-        "short": ask_on_short_connections(streams),
-        "kept": ask_on_a_kept_connection(streams),
-        "datagram": ask_by_datagrams(datagrams),
+        "short": ask_on_short_connections(places.streams),
+        "half-closed": ask_and_half_close(places.streams),
+        "kept": ask_on_a_kept_connection(places.streams),
+        "parked": ask_on_a_kept_connection(places.parking, pause=0.2),
+        "tls": ask_over_tls(places.tls, places.trust),
+        "datagram": ask_by_datagrams(places.datagrams),
     }
     clients = [Client(f"{kind}-{i}", history, ask, stop) for kind, ask in kinds.items() for i in range(CLIENTS)]
     for client in clients:
