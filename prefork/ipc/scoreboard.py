@@ -10,6 +10,7 @@ Untouched pages cost nothing, so the board has room for every slot there can eve
 
 from __future__ import annotations
 
+import math
 import mmap
 import struct
 import threading
@@ -236,7 +237,7 @@ class WorkerRows:
         for row in [row for row, begun in enumerate(self._begun.tolist()) if begun]:
             at = self._threads_start + row * _THREAD_ROW_BYTES
             since, listener = _REQUEST.unpack_from(self._memory, at + _REQUEST_AT)
-            if since:  # still, and perhaps another one
+            if 0.0 < since < math.inf:  # still, perhaps of another one; and a time, whatever the application scribbles
                 peer, tag = _TEXT.unpack_from(self._memory, at + _TEXT_AT)
                 until, thread = _PATIENCE.unpack_from(
                     self._memory, self._threads_start + row * _THREAD_ROW_BYTES + _PATIENCE_AT

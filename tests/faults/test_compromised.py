@@ -6,6 +6,7 @@ import pytest
 
 from prefork.testing import Server
 from tests.process.conftest import Serve
+from tests.process.test_control import control
 from tests.process.test_deaths import pids_of
 from tests.support.application import write_application
 from tests.support.clients import LineClient, ask_once, eventually
@@ -40,6 +41,21 @@ def say(*packets):
 def scribble(byte):
     [rows] = [one for one in gc.get_objects() if type(one).__name__ == "WorkerRows"]
     rows._memory[:] = byte * len(rows._memory)
+    rows._tallies._words.cast("B")[:] = byte * rows._tallies._words.nbytes
+
+
+def steal():
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found = socket.socket(fileno=os.dup(int(name)))
+        except OSError:
+            continue
+        if found.family == socket.AF_INET and found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            found.setblocking(True)
+            connection, _ = found.accept()
+            connection.recv(100)
+            connection.sendall(b"stolen\\n")
+            return connection.close()
 """
 HELLO_OF_ANOTHER = "messages.encode(messages.Hello(os.getppid()))"
 
@@ -110,3 +126,33 @@ def test_a_scribbled_scoreboard_misleads_nobody_but_its_readers(serve: Serve, pr
 
         assert {worker["state"] for worker in status["workers"]} == {"serving"}
         lives(server)
+
+
+@pytest.mark.fault("compromised-worker")
+@pytest.mark.parametrize("byte", ["b'\\xff'", "b'\\x80'", "b'\\x7f'"])
+def test_the_death_of_a_worker_that_has_scribbled_can_be_shown(serve: Serve, project: Path, byte: str) -> None:
+    write_application(project, extra=HOSTILE)
+    with serve(workers=2) as server:
+        with LineClient(server.address) as client:
+            client.ask(f"eval scribble({byte})")
+            while_it_lived = control(server, "status")
+            client.send("abort")
+            client.wait_for_end()
+        server.wait_for_log("worker lost")
+        afterwards = control(server, "status")
+
+        assert (while_it_lived.returncode, while_it_lived.stderr) == (0, "")
+        assert (afterwards.returncode, afterwards.stderr) == (0, "")
+        assert "killed by SIGABRT" in afterwards.stdout
+        lives(server)
+
+
+def test_a_worker_can_take_connections_and_serve_them_badly_until_it_is_replaced(serve: Serve, project: Path) -> None:
+    write_application(project, extra=HOSTILE)
+    with serve(workers=1, threads=1) as server:
+        with LineClient(server.address) as client:
+            client.send("eval steal()")
+            assert ask_once(server.address, "version") == "stolen"
+
+        server.reload()
+        assert ask_once(server.address, "version") == "1"

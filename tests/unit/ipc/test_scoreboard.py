@@ -1,8 +1,12 @@
 """The scoreboard: rows of different workers and threads do not touch each other."""
 
+import math
 import os
+import struct
 import threading
 import time
+
+import pytest
 
 from prefork.ipc.scoreboard import BEAT_INTERVAL, Scoreboard
 from prefork.ipc.tallies import Tally
@@ -94,6 +98,15 @@ def test_every_row_at_work_is_shown_and_no_idle_one() -> None:
 
     shown = [(request.row, request.peer, request.listener) for request in rows.requests()]
     assert shown == [(0, "/0", 0), (7, "/7", 2), (299, "/299", 4), (300, "/300", 0)]
+
+
+@pytest.mark.parametrize("nonsense", [math.nan, math.inf, -math.inf, -1.0])
+def test_a_row_that_begins_at_no_time_is_not_shown(nonsense: float) -> None:
+    rows = Scoreboard(slots=1, threads=1, listeners=LISTENERS).worker(0)
+    rows.opened(0, 0, ("10.0.0.1", 5555))
+    struct.pack_into("=d", rows._memory, rows._threads_start, nonsense)
+
+    assert rows.requests() == []
 
 
 def test_what_one_row_parks_and_another_takes_up_is_parked_no_more() -> None:
