@@ -179,3 +179,16 @@ def test_a_client_cannot_forge_a_record_by_its_name(serve: Serve, project: Path)
             client.connect(server.address)
 
         assert ' peer="@a pid=1\\\\nforged" worker=0 ' in server.wait_for_log("connection served")
+
+
+def test_what_clients_say_is_in_no_log(serve: Serve) -> None:
+    with serve(workers=1, access_log="-", log_level="debug") as server:
+        assert ask_once(server.address, "echo the secret") == "the secret"
+        with LineClient(server.address) as client:
+            client.ask("echo the secret")
+            client.send("abort")
+            client.wait_for_end()
+        server.wait_for_log("worker lost")
+        server.wait_for_log("connection lost")
+
+    assert "the secret" not in server.log

@@ -633,6 +633,20 @@ def test_a_control_file_does_not_let_another_user_in(serve: Serve, tmp_path: Pat
         assert ask_once(f"{tmp_path}/socket", "echo x") == "x"
 
 
+@pytest.mark.root
+@pytest.mark.needs("setpriv")
+def test_another_user_cannot_signal_any_of_our_processes(serve: Serve) -> None:
+    with serve() as server:
+        for pid in (server.pid, *(worker["pid"] for worker in server.workers())):
+            done = subprocess.run(
+                [*AS_NOBODY, "sh", "-c", f"kill -TERM {pid}"], capture_output=True, timeout=60, check=False
+            )
+            assert done.returncode != 0
+            assert b"not permitted" in done.stderr
+
+        assert server.status()["state"] == "serving"
+
+
 def test_a_command_that_is_interrupted_leaves_the_reload_going(serve: Serve, project: Path) -> None:
     with serve() as server:
         write_application(
