@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -175,6 +176,44 @@ def test_a_handler_that_holds_the_interpreter_is_named_and_its_worker_killed(
         assert lost.count("lost with it") == 32 - len(others)
         assert "tag 'the guilty'" in lost
         guilty.close()
+
+
+ATTEMPTS = 5  # a busy machine may hold up the worker or the master as well as the guilty
+
+
+@pytest.mark.fault("stuck-handler")
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("order", "line"),
+    [
+        (DEADLOCK, "handler overdue"),
+        ("", "handler overdue"),
+        (REGULAR_EXPRESSION, "stacks of worker"),
+        (HELD_BY_C, "stacks of worker"),
+    ],
+    ids=["deadlock", "recv", "regex", "C"],
+)
+def test_the_guilty_is_named_with_its_stack_within_two_seconds(serve: Serve, order: str, line: str) -> None:
+    assert any(seconds_until_named(serve, order, line) < FLEET["handler_timeout"] + 2 for _ in range(ATTEMPTS))
+
+
+def seconds_until_named(serve: Serve, order: str, line: str) -> float:
+    """Let one handler among 31 healthy ones hang; return its age when the log had its stack."""
+    with serve(**FLEET) as server:
+        healthy, guilty = open_healthy(server, 31), open_guilty(server)
+        if order:
+            guilty.send(order)
+        named = server.wait_for_log(line)
+        close([*healthy, guilty])
+        decided = server.wait_for_log("asking worker for its stacks") if line == "stacks of worker" else named
+    assert "tag 'the guilty'" in named
+    age = re.search(r", for ([\d.]+) s[ ,]", decided)
+    assert age is not None, decided
+    return float(age[1]) + (time_of(named) - time_of(decided)).total_seconds()
+
+
+def time_of(line: str) -> datetime:
+    return datetime.fromisoformat(line.split()[0])
 
 
 def test_a_slow_handler_is_told_from_a_stuck_one(serve: Serve) -> None:
