@@ -101,22 +101,36 @@ def _request_table(status: StatusReply) -> list[str]:
 
 
 def _death_table(status: StatusReply) -> list[str]:
-    """Write the latest deaths and how many connections each took along; who they were is in the JSON and the log."""
+    """Write the latest deaths, and whom they took along, the last one first; all of it is in the JSON and the log."""
     if not status.deaths:
         return []
     latest = list(reversed(status.deaths))[:_MOST_DEATHS]
-    rows = [
-        [str(one.slot), str(one.generation), span(one.ago), count(_lost_with(one)), _cut(one.how)] for one in latest
+    head = ["DIED", "GEN", "AGO", "ACCEPTED", "MEM", "LOST", "HOW"]
+    rows = [_death_row(one) for one in latest]
+    lines = ["", *table([head, *rows], ">>>>>><", gap=" ")]
+    if latest[0].oom_kills:
+        lines.append(f"OOM kills in the control group by then: {latest[0].oom_kills}")
+    named = [[str(one.slot), span(lost.seconds), lost.peer, lost.tag] for one in latest for lost in one.requests]
+    if named:
+        lines += ["", *table([["DIED", "SERVED", "PEER", "TAG"], *named[:_MOST_REQUESTS]], ">><<")]
+    if len(named) > _MOST_REQUESTS:
+        lines.append(f"and {len(named) - _MOST_REQUESTS} more")
+    return lines
+
+
+def _death_row(death: DeathReply) -> list[str]:
+    return [
+        str(death.slot),
+        str(death.generation),
+        span(death.ago),
+        count(death.accepted),
+        _mebibytes(death.rss),
+        count(len(death.requests) + death.parked + death.others),
+        _cut(death.how),
     ]
-    kills = f"OOM kills in the control group by then: {latest[0].oom_kills}" if latest[0].oom_kills else ""
-    return ["", *table([["DIED", "GEN", "AGO", "LOST", "HOW"], *rows], ">>>><"), *filter(None, [kills])]
 
 
-def _lost_with(death: DeathReply) -> int:
-    return len(death.requests) + death.parked + death.others
-
-
-def _cut(text: str, most: int = 52) -> str:
+def _cut(text: str, most: int = 44) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
@@ -132,8 +146,12 @@ def _worker_row(worker: WorkerReply) -> list[str]:
         count(worker.open),
         count(worker.accepted),
         count(worker.failed),
-        "" if worker.rss is None else f"{worker.rss / 1024 / 1024:.0f}M",
+        _mebibytes(worker.rss),
     ]
+
+
+def _mebibytes(size: int | None) -> str:
+    return "" if size is None else f"{size / 1024 / 1024:.0f}M"
 
 
 def _certificate(certificate: CertificateReply) -> str:
@@ -144,7 +162,7 @@ def _certificate(certificate: CertificateReply) -> str:
 
 def _totals(totals: dict[str, int]) -> str:
     always = ("accepted", "failed", "restarts", "reloads", "reloads_failed")
-    order = (*always[:2], "refused", *always[2:], "reloads_refused", "reloads_superseded")
+    order = (*always[:2], "refused", *always[2:], "reloads_refused", "reloads_superseded", "suspects")
     told = [name for name in order if name in totals and (totals[name] or name in always)]
     return ", ".join(f"{name.replace('_', ' ')} {count(totals[name])}" for name in told)
 

@@ -99,18 +99,29 @@ def test_the_first_line_has_the_state(changes: dict[str, Any], first: str) -> No
 
 
 def test_the_latest_deaths_are_shown_with_how_many_connections_they_took() -> None:
-    death = {"generation": 2, "pid": 4, "requests": WORKER["requests"] * 2, "parked": 30, "others": 1, "ago": 65.0}
+    death = {"generation": 2, "accepted": 7, "rss": 50 << 20, "parked": 30, "others": 1, "ago": 65.0}
     deaths = [{**death, "slot": slot, "how": "killed by SIGSEGV" + slot * ", again and again"} for slot in range(9)]
     lines = render_status(read_status({**STATUS, "deaths": deaths}))
 
     assert lines[-6:] == [
-        "DIED  GEN    AGO  LOST  HOW",
-        "   8    2  1m05s    33  killed by SIGSEGV, again and again, again and again…",
-        "   7    2  1m05s    33  killed by SIGSEGV, again and again, again and again…",
-        "   6    2  1m05s    33  killed by SIGSEGV, again and again, again and again…",
-        "   5    2  1m05s    33  killed by SIGSEGV, again and again, again and again…",
-        "   4    2  1m05s    33  killed by SIGSEGV, again and again, again and again…",
+        "DIED GEN   AGO ACCEPTED MEM LOST HOW",
+        "   8   2 1m05s        7 50M   31 killed by SIGSEGV, again and again, again a…",
+        "   7   2 1m05s        7 50M   31 killed by SIGSEGV, again and again, again a…",
+        "   6   2 1m05s        7 50M   31 killed by SIGSEGV, again and again, again a…",
+        "   5   2 1m05s        7 50M   31 killed by SIGSEGV, again and again, again a…",
+        "   4   2 1m05s        7 50M   31 killed by SIGSEGV, again and again, again a…",
     ]
+
+
+def test_whom_the_latest_deaths_took_along_is_shown() -> None:
+    lost = [{"peer": f"10.0.0.1:{port}", "seconds": 3.0, "tag": "GET bomb"} for port in range(1, 9)]
+    deaths = [{"slot": slot, "how": "killed by SIGSEGV", "requests": lost} for slot in (0, 1)]
+    lines = render_status(read_status({**STATUS, "deaths": deaths}))
+
+    assert lines[-12] == "DIED  SERVED  PEER        TAG"
+    assert lines[-11] == "   1      3s  10.0.0.1:1  GET bomb"
+    assert lines[-2] == "   0      3s  10.0.0.1:2  GET bomb"
+    assert lines[-1] == "and 6 more"
 
 
 def test_what_the_oom_killer_has_done_is_shown_below_the_deaths() -> None:
