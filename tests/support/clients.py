@@ -56,11 +56,6 @@ class LineClient:
         except ConnectionResetError:
             pass
 
-    def finish(self) -> None:
-        """Say that nothing more comes, and return when the server has closed the connection: it is over there, too."""
-        self._socket.shutdown(socket.SHUT_WR)
-        self.wait_for_end()
-
     def close(self) -> None:
         """Hang up."""
         self._file.close()
