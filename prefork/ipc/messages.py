@@ -6,6 +6,8 @@ that does not decode.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 PACKET_BYTES = 65536
@@ -179,4 +181,29 @@ to_admin: msgspec.msgpack.Decoder[ToAdmin] = msgspec.msgpack.Decoder(ToAdmin)
 
 def shorten(text: str, limit: int = PACKET_BYTES // 8) -> str:
     """Keep the end of a long text (of a traceback, the part that says what happened)."""
+    text = _encodable(text)
     return text if len(text) <= limit else "[...]\n" + text[-limit:]
+
+
+def as_json(value: object) -> bytes:
+    """Write what is told as JSON, also where a name in it is no Unicode, as that of a socket file may be."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_all_encodable(value))
+
+
+def _all_encodable(value: object) -> object:
+    match value:
+        case str():
+            return _encodable(value)
+        case Mapping():
+            return {_all_encodable(name): _all_encodable(each) for name, each in value.items()}
+        case list() | tuple():
+            return [_all_encodable(each) for each in value]
+    return value
+
+
+def _encodable(text: str) -> str:
+    """Write as escapes what no encoder takes: bytes of a name that are no UTF-8 (PEP 383)."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -13,8 +13,6 @@ import socket
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
-import msgspec
-
 from prefork.address import BindAddress, parse_bind
 from prefork.admin import main
 from prefork.config.settings import Settings
@@ -116,7 +114,7 @@ class Admin(Helper):
 
     def _tell_status(self) -> None:
         """Hand the status over; without it, if there is no descriptor or memory for it: the helper asks again."""
-        status = msgspec.json.encode(self._describe())
+        status = messages.as_json(self._describe())
         try:
             descriptor = os.memfd_create("prefork-status")
         except OSError:

@@ -21,6 +21,7 @@ from typing import Protocol
 import msgspec
 
 from prefork.address import BindAddress
+from prefork.ipc import messages
 from prefork.master.sources import Sources
 from prefork.policy.events import Event
 from prefork.serving.pause import EXHAUSTED
@@ -128,7 +129,7 @@ class Client:
         self._send(message)
 
     def _send(self, message: Mapping[str, object]) -> None:
-        self._unsent += msgspec.json.encode(message) + b"\n"
+        self._unsent += messages.as_json(message) + b"\n"
         self._flush()
 
     def _flush(self) -> None:

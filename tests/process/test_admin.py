@@ -197,6 +197,16 @@ def test_decisions_are_shown_with_their_reasons(serve: Serve) -> None:
         assert lost[0]["level"] == "warning"
 
 
+def test_a_socket_file_whose_name_is_no_unicode_is_shown_with_escapes(serve: Serve, project: Path) -> None:
+    with serve(bind=[f"unix:{project}/\udcff"], admin=ANYWHERE) as server:
+        place = rf"unix:{project}/\udcff"
+
+        assert [one["bind"] for one in server.status()["listeners"]] == [place]
+        assert fetch_json(address_of(server), "/status.json")["listeners"][0]["address"] == place
+        assert ask_once(f"{project}/\udcff", "version") == "1"
+        eventually(lambda: total(metrics(address_of(server)), "prefork_connections_served_total") == 1)
+
+
 def test_it_works_without_a_control_socket(serve: Serve) -> None:
     with serve(admin=ANYWHERE, control="off") as server:
         found = re.search(r"http://127\.0\.0\.1:(\d+)/", server.wait_for_log(PAGES))

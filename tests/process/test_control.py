@@ -177,6 +177,16 @@ def test_a_reload_that_is_given_up_shows_the_traceback(serve: Serve, project: Pa
         assert "was given up" in control(server, "status").stdout
 
 
+def test_a_cause_that_is_no_unicode_is_told_as_an_escape(serve: Serve, project: Path) -> None:
+    with serve() as server:
+        write_application(project, extra="\nraise ValueError('no \\udcff here')\n")
+        done = control(server, "reload")
+
+        assert done.returncode == 1
+        assert r"no \udcff here" in done.stderr
+        assert control(server, "status").returncode == 0
+
+
 def test_two_reloads_at_once_both_learn_the_outcome(serve: Serve, project: Path) -> None:
     with serve() as server:
         write_application(project, version="2")
