@@ -10,6 +10,7 @@ import click
 from prefork import __version__
 from prefork.cli.output import complain
 from prefork.errors import PreforkError, UsageError, nearest_name
+from prefork.system.streams import complete_standard_streams
 
 # Imported when used, so that `prefork status` loads nothing that serves.
 _COMMANDS = {
@@ -87,6 +88,7 @@ def prefork(context: click.Context, /) -> int | None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
+    complete_standard_streams()
     try:
         code = prefork.main(arguments, prog_name="prefork", standalone_mode=False)
         sys.stdout.flush()

@@ -17,7 +17,7 @@ from prefork.testing import Server
 from tests.process.conftest import Serve
 from tests.support import tools
 from tests.support.application import write_application
-from tests.support.clients import LineClient, ask_once, eventually, steady_load
+from tests.support.clients import LineClient, accepts, ask_once, eventually, steady_load
 from tests.support.processes import suspended
 
 RECORD = re.compile(
@@ -262,6 +262,28 @@ def test_a_reader_that_is_gone_stops_nobody(project: Path) -> None:
         assert ask_once(("127.0.0.1", port), "generation") == "2"
         server.terminate()
         assert server.wait(30) == 0
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_server_without_standard_streams_serves_and_has_what_is_printed_in_its_log(
+    project: Path, closed: str
+) -> None:
+    log, place = project / "log", project / "socket"
+    words = [sys.executable, "-m", "prefork", "run", "app:Handler", "-w", "1", "-b", f"unix:{place}"]
+    shell = ["sh", "-c", f'exec "$@" {closed}', "sh", *words, "--log-file", str(log)]
+    with subprocess.Popen(shell, cwd=project, stdin=subprocess.DEVNULL) as server:
+        try:
+            eventually(lambda: accepts(place))
+            ask_once(str(place), "eval print('printed')")
+            ask_once(str(place), "eval os.write(1, b'written to 1\\n') + os.write(2, b'written to 2\\n')")
+            health = f'exec "$@" {closed}'
+            ask = [sys.executable, "-m", "prefork", "health", "--pid", str(server.pid)]
+            assert subprocess.run(["sh", "-c", health, "sh", *ask], timeout=60, check=False).returncode == 0
+        finally:
+            server.terminate()
+        assert server.wait(30) == 0
+
+    assert {"printed", "written to 1", "written to 2"} <= set(log.read_text().splitlines())
 
 
 def unread(project: Path) -> subprocess.Popen[bytes]:
