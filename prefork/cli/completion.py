@@ -3,6 +3,7 @@
 The shell runs this program at each press of the key, so whatever goes wrong here offers nothing and says nothing.
 """
 
+import re
 from collections.abc import Iterator
 
 import click
@@ -14,6 +15,8 @@ from prefork.errors import PreforkError
 
 SHELLS = ("bash", "zsh", "fish")
 _IMPATIENCE = 1.0  # seconds that one server may take to answer
+# Whatever else is in a name, bash would put on the line as it is: for root, what another user chose, as a command.
+_HARMLESS = re.compile(r"[\w@%+=:,./-]+")
 
 
 @click.command("completion", short_help="Print the completion script of a shell.")
@@ -38,7 +41,8 @@ def complete_names(context: click.Context, parameter: click.Parameter, incomplet
     """Offer the names of the running servers."""
     offered: dict[str, list[str]] = {}
     for place, status in _servers():
-        if status is not None and (name := str(status.get("name", ""))).startswith(incomplete):
+        name = str(status.get("name", "")) if status is not None else ""
+        if name.startswith(incomplete) and _HARMLESS.fullmatch(name):
             offered.setdefault(name, []).append(f"pid {place.pid}")
     return [CompletionItem(name, help=", ".join(pids)) for name, pids in offered.items()]
 

@@ -76,6 +76,14 @@ def test_a_shell_completes_commands_options_and_running_servers(
     assert set(complete(["completion", ""], environment)) == {"bash", "zsh", "fish"}
 
 
+@pytest.mark.parametrize("complete", SHELLS)
+def test_a_name_that_a_shell_would_carry_out_is_not_offered(
+    complete: Complete, serve: Serve, environment: dict[str, str]
+) -> None:
+    with serve(name=f"{NAMES[0]};$(reboot)", workers=1), serve(name=NAMES[1], workers=1):
+        assert complete(["status", "--name", f"completed-{os.getpid()}"], environment) == [NAMES[1]]
+
+
 @pytest.mark.needs("zsh")
 def test_zsh_completes_at_its_prompt(servers: list[Server], environment: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / ".zshrc").write_text(
