@@ -20,7 +20,7 @@ def take_inherited() -> list[Inherited]:
     """Return the passed descriptors, closed-on-exec, and remove the variables so that no child sees them.
 
     Variables meant for another process (LISTEN_PID) are removed and otherwise ignored, as the protocol asks. Raise
-    ValueError when LISTEN_FDS or LISTEN_PID is not a number.
+    ValueError when LISTEN_FDS or LISTEN_PID is not a number, or says what is not true.
     """
     count = _number(os.environ.pop("LISTEN_FDS", ""), "LISTEN_FDS")
     pid = _number(os.environ.pop("LISTEN_PID", ""), "LISTEN_PID")
@@ -31,8 +31,15 @@ def take_inherited() -> list[Inherited]:
     names += ["unknown"] * (count - len(names))
     taken = [Inherited(_FIRST + index, names[index] or "unknown") for index in range(count)]
     for one in taken:
-        os.set_inheritable(one.descriptor, False)
+        _close_on_exec(one.descriptor, count)
     return taken
+
+
+def _close_on_exec(descriptor: int, count: int) -> None:
+    try:
+        os.set_inheritable(descriptor, False)
+    except OSError as error:
+        raise ValueError(f"LISTEN_FDS says {count} sockets were passed, but descriptor {descriptor} is closed") from error
 
 
 def _number(text: str, variable: str) -> int:

@@ -288,12 +288,21 @@ def _adopt_named(address: BindAddress, inherited: Sequence[Inherited]) -> list[L
 def _adopt(descriptor: int) -> socket.socket:
     """Take a descriptor that another program opened, bound and (for streams) set listening."""
     adopted = socket.socket(fileno=os.dup(descriptor))
-    listening = adopted.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-    if adopted.type == socket.SOCK_STREAM and not listening:
+    try:
+        _check_adopted(adopted, descriptor)
+    except BaseException:
         adopted.close()
-        raise ValueError(f"descriptor {descriptor} is a stream socket that does not listen")
+        raise
     adopted.setblocking(False)
     return adopted
+
+
+def _check_adopted(adopted: socket.socket, descriptor: int) -> None:
+    served = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+    if adopted.family not in served or adopted.type not in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        raise ValueError(f"descriptor {descriptor} is no stream or datagram socket of TCP, UDP or Unix")
+    if adopted.type == socket.SOCK_STREAM and not adopted.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        raise ValueError(f"descriptor {descriptor} is a stream socket that does not listen")
 
 
 def _drop_new_connections(listener: socket.socket) -> None:

@@ -47,3 +47,11 @@ def test_a_count_that_is_no_number_is_an_error(passed: list[int], monkeypatch: p
 
     with pytest.raises(ValueError, match="LISTEN_FDS must be a number"):
         take_inherited()
+
+
+def test_a_count_of_more_than_was_passed_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+    monkeypatch.setenv("LISTEN_FDS", "100000")
+
+    with pytest.raises(ValueError, match=r"LISTEN_FDS says 100000 sockets were passed, but descriptor \d+ is closed"):
+        take_inherited()

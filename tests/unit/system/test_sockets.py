@@ -213,6 +213,17 @@ def test_a_passed_descriptor_is_adopted_and_not_unlinked_or_sealed() -> None:
     passed.close()
 
 
+@pytest.mark.parametrize(
+    ("family", "kind"), [(socket.AF_UNIX, socket.SOCK_SEQPACKET), (socket.AF_NETLINK, socket.SOCK_DGRAM)]
+)
+def test_a_passed_socket_of_a_kind_that_nobody_serves_is_an_error(family: int, kind: int) -> None:
+    with (
+        socket.socket(family, kind) as passed,
+        pytest.raises(ListenerError, match="is no stream or datagram socket of TCP, UDP or Unix"),
+    ):
+        open_listeners(BindAddress("fd", fd=passed.fileno()), 64, ())
+
+
 @pytest.mark.parametrize("kind", ["a file", "a stream socket that does not listen", "nothing"])
 def test_a_passed_descriptor_that_cannot_be_served_is_an_error(kind: str) -> None:
     idle = socket.socket()
