@@ -64,10 +64,12 @@ def _of_connections(field: str) -> Callable[[View], Iterable[Row]]:
 
 
 def _of_listeners(field: str, datagrams: bool) -> Callable[[View], Iterable[Row]]:
-    def rows(view: View) -> Iterator[Row]:
+    def rows(view: View) -> Iterable[Row]:
+        counted: Counter[str] = Counter()  # several sockets of a socket unit may share an address (ReusePort=)
         for one in view.status["listeners"]:
             if one["address"].startswith(("udp", "unixgram")) == datagrams and one[field] is not None:
-                yield (one["address"],), one[field]
+                counted[one["address"]] += one[field]
+        return [((address,), value) for address, value in counted.items()]
 
     return rows
 

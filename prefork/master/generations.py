@@ -7,12 +7,14 @@ bound before the old ones are closed.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from prefork.address import BindAddress
 from prefork.config.load import Loaded
 from prefork.config.settings import Settings
+from prefork.errors import ListenerError
 from prefork.ipc.ledger import Ledger
 from prefork.ipc.messages import Certificate
 from prefork.ipc.scoreboard import Scoreboard
@@ -86,6 +88,7 @@ class Generations:
                 for address in loaded.settings.bind
                 for one in self._listeners_at(address, loaded.settings.backlog, passed, opened)
             ]
+            _check_each_once(listeners)
             board = Scoreboard(SLOTS, loaded.settings.threads, [listener.actual for listener in listeners])
         except BaseException:
             _close(opened)
@@ -217,6 +220,15 @@ class Generations:
         for number in list(self._living):
             self.release(number, final=True)
         self.ledger.close()
+
+
+def _check_each_once(listeners: Iterable[Listener]) -> None:
+    """Refuse one socket under two names, as `systemd:` and `systemd:web`: it would be counted twice."""
+    known: dict[int, Listener] = {}
+    for listener in listeners:
+        other = known.setdefault(os.fstat(listener.socket.fileno()).st_ino, listener)
+        if other is not listener:
+            raise ListenerError(f"cannot bind {listener.address}: {other.address} has that socket, too; leave one out")
 
 
 def _close(listeners: Iterable[Listener]) -> None:

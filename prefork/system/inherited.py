@@ -39,7 +39,9 @@ def _close_on_exec(descriptor: int, count: int) -> None:
     try:
         os.set_inheritable(descriptor, False)
     except OSError as error:
-        raise ValueError(f"LISTEN_FDS says {count} sockets were passed, but descriptor {descriptor} is closed") from error
+        raise ValueError(
+            f"LISTEN_FDS says {count} sockets were passed, but descriptor {descriptor} is closed"
+        ) from error
 
 
 def _number(text: str, variable: str) -> int:

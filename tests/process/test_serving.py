@@ -117,9 +117,10 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
-def start_with(passed: socket.socket, project: Path, bind: str) -> subprocess.Popen[str]:
+def start_with(passed: socket.socket, project: Path, *binds: str) -> subprocess.Popen[str]:
     """Start the server as a service manager does that passes this socket with the name `lines`."""
-    command = [sys.executable, "-m", "prefork", "run", "app:Handler", "-w", "2", "-b", bind]
+    command = [sys.executable, "-m", "prefork", "run", "app:Handler", "-w", "2"]
+    command += [f"--bind={bind}" for bind in binds]
     return subprocess.Popen(
         [sys.executable, "-c", SERVICE_MANAGER, str(passed.fileno()), *command],
         cwd=project,
@@ -158,6 +159,15 @@ def test_sockets_of_the_service_manager_that_nobody_serves_are_warned_about(proj
 
         assert server.wait(30) == 0
         assert any("passed sockets not served" in line and "lines" in line for line in log)
+
+
+def test_a_socket_of_the_service_manager_is_not_served_under_two_names(project: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as passed:
+        server = start_with(passed, project, "systemd:", "systemd:lines")
+        _, complaint = server.communicate(timeout=60)
+
+        assert server.returncode == 4
+        assert complaint == "prefork: cannot bind systemd:lines: systemd: has that socket, too; leave one out\n"
 
 
 def test_the_environment_and_the_title_say_who_a_worker_is(serve: Serve) -> None:

@@ -78,6 +78,14 @@ def test_no_series_is_there_twice() -> None:
     assert len(set(series)) == len(series)
 
 
+def test_sockets_that_share_an_address_are_one_series() -> None:
+    one = {"address": "tcp://127.0.0.1:80", "waiting": 3, "limit": 128, "drops": 4}
+
+    assert 'prefork_accept_queue_length{listener="tcp://127.0.0.1:80"} 6' in lines(
+        View(status(listeners=[one, one]), {}, 0.0)
+    )
+
+
 def test_a_label_cannot_break_out_of_its_quotes() -> None:
     assert r'prefork_connections_open{listener="unix:/run/\"x\"\\"} 2' in lines()
 
