@@ -153,7 +153,7 @@ class Top(App[None]):
         """Show a new status everywhere."""
         reading = message.reading
         self._catch_up(reading.status.decisions)
-        self.head.update(render_head(reading))
+        self.head.update(render_head(reading, self.head.content_size.width))
         self._show_workers(reading)
         self._show_requests(reading.status)
 
@@ -267,8 +267,8 @@ class Top(App[None]):
         table.border_title = f"being served: {len(serving)}"
 
 
-def render_head(reading: Reading) -> Text:
-    """Write the three lines at the top."""
+def render_head(reading: Reading, width: int) -> Text:
+    """Write the three lines at the top, each in one line of the terminal: a fourth would not be seen."""
     status = reading.status
     state = status.state + (f" to generation {status.candidate}" if status.candidate is not None else "")
     readiness = (
@@ -289,8 +289,10 @@ def render_head(reading: Reading) -> Text:
         f"open {sum(worker.open for worker in status.workers)}  accepted {count(status.totals.get('accepted', 0))}  ",
         f"restarts {status.totals.get('restarts', 0)}",
     )
-    head.no_wrap, head.overflow = True, "ellipsis"
-    return head
+    lines = head.split("\n")
+    for line in lines:
+        line.truncate(width, overflow="ellipsis")
+    return Text("\n").join(lines)
 
 
 def worker_cells(worker: WorkerReply, reading: Reading) -> list[Text]:

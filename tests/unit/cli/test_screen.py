@@ -5,12 +5,12 @@ import asyncio
 import pytest
 from textual.message import Message
 from textual.pilot import Pilot
-from textual.widgets import RichLog
+from textual.widgets import RichLog, Static
 
 from prefork.cli.choice import Choice
 from prefork.cli.discovery import ControlPlace
 from prefork.cli.feed import Reading
-from prefork.cli.replies import DecisionReply, StatusReply
+from prefork.cli.replies import DecisionReply, ListenerReply, StatusReply
 from prefork.cli.screen import NewDecision, NewReading, Told, Top
 from tests.process.test_top import until
 
@@ -66,3 +66,23 @@ def lines_of(pilot: Pilot[None]) -> list[str]:
 )
 def test_each_decision_is_shown_once_and_in_order(messages: list[Message], shown: list[str]) -> None:
     assert shown_after(*messages) == shown
+
+
+def test_the_head_keeps_its_three_lines_however_many_listeners_there_are() -> None:
+    status = StatusReply(name="shop", listeners=[ListenerReply(f"tcp://10.0.0.{number}:80") for number in range(9)])
+
+    async def run() -> list[str]:
+        async with Top(ControlPlace(path=NOWHERE), Choice(control=NOWHERE)).run_test(size=(80, 24)) as pilot:
+            pilot.app.post_message(NewReading(Reading(status, None, None, {})))
+            await until(pilot, lambda: "shop" in str(head_of(pilot).render()))
+            return [head_of(pilot).render_line(row).text.strip() for row in range(3)]
+
+    name, listeners, rates = asyncio.run(run())
+
+    assert name.startswith("shop")
+    assert listeners.endswith("…")
+    assert rates.startswith("- conn/s")
+
+
+def head_of(pilot: Pilot[None]) -> Static:
+    return pilot.app.screen_stack[0].query_one("#head", Static)
