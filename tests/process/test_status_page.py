@@ -80,7 +80,7 @@ def test_what_clients_choose_is_shown_as_text(serve: Serve, page: Browser, proje
 class Tagged(Handler):
     def setup(self):
         super().setup()
-        self.server.tag("<img src=x onerror=document.title='owned'><b>")
+        self.server.tag("<img src=x onerror=document.title='owned'><b>\\u202e\\x1b")
 """,
     )
     with serve("app:Tagged", workers=1, admin=ANYWHERE) as server, LineClient(server.address) as client:
@@ -89,6 +89,7 @@ class Tagged(Handler):
         page.wait_for("document.querySelector('#requests li') !== null")
 
         assert page.evaluate("document.querySelector('#requests').textContent").count("<img src=x") == 1
+        assert r"<b>\u{202e}\u{1b}  127.0.0.1:" in page.evaluate("document.querySelector('#requests').textContent")
         assert page.evaluate("document.querySelectorAll('img').length") == 0
         assert page.evaluate("document.title") == "app · prefork"
 
