@@ -53,6 +53,9 @@ def print_by(record: Callable[[str, str], object]) -> None:
             setattr(sys, name, stream)
 
 
+_LONGEST_PRINTED = 1 << 16  # bytes: who prints dots, and never the end of the line, shall not fill the memory
+
+
 class _Printed(io.RawIOBase):
     """The bytes below a text stream, cut into lines. Programs that are given the stream write to its descriptor."""
 
@@ -74,6 +77,8 @@ class _Printed(io.RawIOBase):
             *lines, self._begun = (self._begun + written).split(b"\n")
         for line in lines:
             self._tell(line)
+        if len(self._begun) > _LONGEST_PRINTED:
+            self.flush()
         return len(written)
 
     def flush(self) -> None:

@@ -115,3 +115,16 @@ def test_each_printed_line_is_told_when_it_ends_or_is_flushed(monkeypatch: pytes
 
         assert told == [("stdout", "one"), ("stdout", "two"), ("stdout", "three")]
         assert stream.fileno() == standard.fileno()
+
+
+def test_a_line_without_an_end_is_told_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    with open(os.devnull, "w", encoding="utf-8") as standard:
+        monkeypatch.setattr(sys, "__stdout__", standard)
+        monkeypatch.setattr(sys, "stdout", sys.stdout)
+        application.print_by(lambda name, line: told.append(line))
+        for _ in range(100_000):
+            sys.stdout.write(".")
+        monkeypatch.undo()
+
+    assert 0 < len(told[0]) < 100_000
