@@ -167,7 +167,9 @@ def encode_head(response: Response) -> bytes:
 def _is_loopback(connection: Any) -> bool:
     if connection.family == socket.AF_UNIX:
         return False
-    return ipaddress.ip_address(connection.getsockname()[0]).is_loopback
+    address = ipaddress.ip_address(connection.getsockname()[0])
+    # A listener at [::] sees who came to 127.0.0.1 as ::ffff:127.0.0.1, which Python before 3.13 does not look into.
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def _check_host(request: Request) -> None:

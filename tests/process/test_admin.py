@@ -305,6 +305,15 @@ def test_what_is_no_plain_request_is_refused_with_a_reason(serve: Serve, sent: b
         assert answers.count(b"HTTP/1.1 ") == 1
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_foreign_name_is_refused_at_either_loopback_address(serve: Serve, host: str) -> None:
+    with serve(workers=1, admin="tcp://[::]:0") as server:
+        port = parse_bind(server.status()["admin"]).port
+        answer = exchange((host, port), b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n")
+
+        assert answer.startswith(b"HTTP/1.1 421 ")
+
+
 def test_head_is_answered_without_the_page(serve: Serve) -> None:
     with serve(workers=1, admin=ANYWHERE) as server:
         head = exchange(address_of(server), b"HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n")
