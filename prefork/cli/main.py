@@ -1,6 +1,7 @@
 """The command `prefork`: finds the subcommand, and turns every error into one line and an exit code."""
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -89,6 +90,9 @@ def prefork(context: click.Context, /) -> int | None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     complete_standard_streams()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A status shows what clients chose, and not every terminal has all of Unicode. Standard error does the same.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = prefork.main(arguments, prog_name="prefork", standalone_mode=False)
         sys.stdout.flush()

@@ -1,7 +1,9 @@
 """Status and list: readable at 80 columns, and complete as JSON."""
 
+import io
 import json
 import os
+import sys
 from typing import Any
 
 import pytest
@@ -180,6 +182,17 @@ def test_status_prints_what_a_terminal_cannot_misread(capsys: pytest.CaptureFixt
 
     assert code == 0
     assert capsys.readouterr().out.startswith("a\\x1b[2J: serving")
+
+
+@pytest.mark.usefixtures("only_ours")
+def test_status_prints_what_a_terminal_does_not_have_as_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, "ascii"))
+    with FakeControlServer({"status": [{"ok": True, "result": {**STATUS, "name": "café"}}]}):
+        code = main(["status"])
+
+    assert code == 0
+    assert shown.getvalue().startswith(b"caf\\xe9: serving")
 
 
 @pytest.mark.usefixtures("only_ours")
