@@ -137,7 +137,8 @@ class Dump(_Message, frozen=True):
 class LogReopened(_Message, frozen=True):
     """Master to worker, mold and helper, with a descriptor attached: write to this log file through it from now on."""
 
-    file: str
+    file: bytes
+    """As the system knows it: a name need not be Unicode."""
 
 
 class HandedOver(_Message, frozen=True):

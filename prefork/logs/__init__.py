@@ -92,10 +92,11 @@ def reopen() -> dict[str, int]:
     return reopened
 
 
-def take_reopened(file: str, descriptor: int) -> None:
+def take_reopened(file: bytes, descriptor: int) -> None:
     """Write to the file through a descriptor from the master, which is closed."""
-    if file in _outputs:
-        _outputs[file].take(descriptor)
+    output = _outputs.get(os.fsdecode(file))
+    if output is not None:
+        output.take(descriptor)
     else:
         os.close(descriptor)  # of another generation's settings
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import platform
 import random
 import sys
@@ -338,7 +339,7 @@ class Master(BaseServer):
         for file, descriptor in logs.reopen().items():
             for channel in channels:
                 try:
-                    channel.send(messages.LogReopened(file), descriptor)
+                    channel.send(messages.LogReopened(os.fsencode(file)), descriptor)
                 except ChannelBroken:
                     pass  # it is dying, and will write no more lines
 

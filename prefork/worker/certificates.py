@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from prefork.errors import ApplicationError
-from prefork.ipc.messages import Certificate
+from prefork.ipc.messages import Certificate, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -63,7 +63,7 @@ def _read_certificate(file: str) -> dict[str, Any]:
 def _describe(file: str, found: dict[str, Any]) -> Certificate:
     names = [value for kind, value in found.get("subjectAltName", ()) if kind in ("DNS", "IP Address")]
     common = [value for part in found["subject"] for kind, value in part if kind == "commonName"]
-    return Certificate(file, (names or common)[:_MOST_NAMES], ssl.cert_time_to_seconds(found["notAfter"]))
+    return Certificate(shorten(file), (names or common)[:_MOST_NAMES], ssl.cert_time_to_seconds(found["notAfter"]))
 
 
 def _make_context(settings: Settings, file: str, key: str | None) -> ssl.SSLContext:

@@ -60,6 +60,16 @@ def test_renaming_and_reopening_under_load_loses_no_line(serve: Serve, project: 
 
 
 @pytest.mark.fault("rotation")
+def test_a_log_whose_name_is_no_unicode_is_reopened_by_all(serve: Serve, project: Path) -> None:
+    log = project / "\udcff"
+    with serve(workers=1, access_log=str(log)) as server:
+        log.rename(project / "old")
+        server.signal(signal.SIGUSR1)
+        server.wait_for_log("log reopened: ")
+        eventually(lambda: ask_once(server.address, "echo x") == "x" and records(log) > 0)
+
+
+@pytest.mark.fault("rotation")
 @pytest.mark.needs("logrotate")
 def test_copying_and_truncating_under_load_loses_no_line_written_later(serve: Serve, project: Path) -> None:
     access = project / "access.log"
