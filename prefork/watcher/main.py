@@ -93,5 +93,5 @@ def _describe(error: Exception) -> str:
 
 
 def _tell(channel: Channel[messages.ToWatcher], changed: Collection[str]) -> None:
-    names = sorted(changed)[:_NAMES_IN_MESSAGE]
+    names = [messages.shorten(name) for name in sorted(changed)[:_NAMES_IN_MESSAGE]]
     channel.send(messages.Changed(names, len(changed) - len(names)))

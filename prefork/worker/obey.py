@@ -131,6 +131,9 @@ class Worker:
                     self._dump()
                 case messages.LogReopened(file), [descriptor]:
                     take_reopened(file, descriptor)
+                case messages.LogReopened(file), _:  # the kernel drops what there is no number for
+                    problem = "cannot reopen the log %s: no descriptor is free; the old file is still written"
+                    log.error(problem, os.fsdecode(file))
         if self._channel.closed_by_peer and not self._orphaned:
             # Nobody else will serve what is queued on our listeners, and nobody holds the workers together.
             self._orphaned = True

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -67,6 +68,24 @@ def test_a_log_whose_name_is_no_unicode_is_reopened_by_all(serve: Serve, project
         server.signal(signal.SIGUSR1)
         server.wait_for_log("log reopened: ")
         eventually(lambda: ask_once(server.address, "echo x") == "x" and records(log) > 0)
+
+
+@pytest.mark.fault("rotation")
+def test_a_worker_without_a_free_descriptor_says_that_it_writes_to_the_old_file(serve: Serve, project: Path) -> None:
+    access, old = project / "access.log", project / "old"
+    with serve(workers=1, access_log=str(access)) as server, LineClient(server.address) as client:
+        worker = int(client.ask("pid"))
+        limits = resource.prlimit(worker, resource.RLIMIT_NOFILE)
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, (3, limits[1]))
+        access.rename(old)
+        server.signal(signal.SIGUSR1)
+
+        server.wait_for_log(f"cannot reopen the log {access}: no descriptor is free; the old file is still written")
+        client.close()
+        eventually(lambda: records(old) == 1)
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, limits)
+        server.signal(signal.SIGUSR1)
+        eventually(lambda: ask_once(server.address, "echo x") == "x" and records(access) > 0)
 
 
 @pytest.mark.fault("rotation")
