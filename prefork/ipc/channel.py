@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterable, Iterator
 from typing import Generic, TypeVar
 
 import msgspec
@@ -64,19 +65,19 @@ class Channel(Generic[Incoming]):
         return received
 
     def _receive_with_descriptors(self) -> tuple[Incoming, list[int]] | None:
+        room = socket.CMSG_LEN(_DESCRIPTORS_AT_ONCE * array("i").itemsize)
         try:
-            packet, descriptors, _, _ = socket.recv_fds(
-                self._end, PACKET_BYTES, _DESCRIPTORS_AT_ONCE, socket.MSG_CMSG_CLOEXEC
-            )
+            # Not by socket.recv_fds, which drops the flag: programs that a handler starts would have the descriptors.
+            packet, ancillary, _, _ = self._end.recvmsg(PACKET_BYTES, room, socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             return None
         except ConnectionResetError:
             packet = b""
-            descriptors = []
+            ancillary = []
         if not packet:
             self.closed_by_peer = True
             return None
-        return self._decode(packet), descriptors
+        return self._decode(packet), _descriptors_in(ancillary)
 
     def _receive_packet(self) -> bytes | None:
         try:
@@ -99,6 +100,14 @@ class Channel(Generic[Incoming]):
     def close(self) -> None:
         """Close this end; the other one reads its end of file."""
         self._end.close()
+
+
+def _descriptors_in(ancillary: Iterable[tuple[int, int, bytes]]) -> list[int]:
+    descriptors = array("i")
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])  # cmsg(3): the rest was cut off
+    return descriptors.tolist()
 
 
 def make_pair() -> tuple[socket.socket, socket.socket]:

@@ -93,6 +93,12 @@ class Listener:
         self.inherited = self.address.kind in ("fd", "systemd")
         self.inode = inode
 
+    def withhold(self) -> None:
+        """Keep programs that this process starts from what was passed to us, of which `socket` is a copy."""
+        if self.address.kind == "fd":
+            with contextlib.suppress(OSError):  # somebody has closed it
+                os.set_inheritable(self.address.fd, False)
+
     def close(self) -> None:
         """Close this process's descriptor of the listener."""
         self.socket.close()

@@ -60,6 +60,7 @@ def run(mold: Mold) -> int:
     """Be the mold: load, say so, fork workers until the master is gone. Runs in a process just forked by the master."""
     for index, listener in enumerate(mold.listeners):
         listener.index = index
+        listener.withhold()
     restore_default(signal.SIGCHLD)  # the master notes it; here it is the application's
     signals = Signals(handled=(), unheeded=FOR_THE_MASTER)
     signals.install()

@@ -194,11 +194,13 @@ def test_a_worker_has_no_handler_of_the_master_for_its_children(serve: Serve) ->
 
 
 @pytest.mark.fault("leaks")
-def test_a_program_started_by_a_handler_inherits_no_listener(serve: Serve) -> None:
-    with serve(workers=1) as server:
-        count = "eval __import__('subprocess').check_output('ls -l /proc/self/fd | grep -c socket:; true', shell=True)"
+def test_a_program_started_by_a_handler_inherits_no_listener_and_no_channel(serve: Serve) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as passed:
+        binds = ["tcp://127.0.0.1:0", f"fd://{passed.fileno()}"]
+        with serve(bind=binds, workers=1, pass_descriptors=[passed.fileno()]) as server:
+            count = "eval os.system('exit $(ls -l /proc/self/fd | grep -Ec \"socket:|memfd:\")')"
 
-        assert ask_once(server.address, count) == "b'0\\n'"
+            assert ask_once(server.addresses[0], count) == "0"
 
 
 def test_a_socket_file_has_the_mode_that_was_asked_for(serve: Serve, project: Path) -> None:

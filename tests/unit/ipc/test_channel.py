@@ -80,6 +80,8 @@ def test_descriptors_travel_with_their_message() -> None:
         [(message, (writer_there, reader_there))] = Channel(theirs, messages.to_mold).receive_all()
 
         assert message == messages.ForkWorker(7, 2)
+        assert not os.get_inheritable(writer_there)
+        assert not os.get_inheritable(reader_there)
         os.write(writer_there, b"x")
         assert os.read(reader_there, 1) == b"x"
         for number in (reader, writer, writer_there, reader_there):
