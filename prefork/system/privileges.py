@@ -92,6 +92,8 @@ def become(identity: Identity | None) -> None:
             os.setgroups(identity.groups)
             os.setresgid(identity.gid, identity.gid, identity.gid)
             os.setresuid(identity.uid, identity.uid, identity.uid)
+        if identity.uid != 0:
+            _give_up_inheritable_capabilities()
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ApplicationError(f"cannot become {identity}: {reason} (CAP_SETUID and CAP_SETGID are needed)") from error
@@ -120,7 +122,7 @@ def _what_is_wrong(identity: Identity) -> str:
         pass  # as it should be
     else:
         return "it could become root again"
-    if capabilities := _effective_capabilities():
+    if capabilities := _all_capabilities():
         return f"it has the capabilities {capabilities:#x}"
     return ""
 
@@ -132,11 +134,28 @@ def _is(identity: Identity) -> bool:
     return os.getresuid() == ids and os.getresgid() == groups and all_groups == {identity.gid, *identity.groups}
 
 
-def _effective_capabilities() -> int:
-    """Ask the kernel (capget(2)): /proc may be hidden."""
-    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-    sets = (ctypes.c_uint32 * 6)()  # effective, permitted and inheritable, lower half and then upper half
-    if ctypes.CDLL(None, use_errno=True).capget(header, sets) != 0:
+def _give_up_inheritable_capabilities() -> None:
+    """Do what the kernel leaves undone when the user changes; whoever started us may have been given some."""
+    sets = _read_capabilities()
+    if sets[2] or sets[5]:
+        sets[2] = sets[5] = 0
+        _call_about_capabilities("capset", sets)
+
+
+def _all_capabilities() -> int:
+    sets = _read_capabilities()
+    return sets[0] | sets[1] | sets[2] | (sets[3] | sets[4] | sets[5]) << 32
+
+
+def _read_capabilities() -> ctypes.Array[ctypes.c_uint32]:
+    """Ask the kernel (/proc may be hidden): effective, permitted and inheritable, lower halves and then upper."""
+    sets = (ctypes.c_uint32 * 6)()
+    _call_about_capabilities("capget", sets)
+    return sets
+
+
+def _call_about_capabilities(name: str, sets: ctypes.Array[ctypes.c_uint32]) -> None:
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)  # capget(2); 0 is the calling thread
+    if getattr(ctypes.CDLL(None, use_errno=True), name)(header, sets) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
-    return int(sets[0]) | int(sets[3]) << 32

@@ -24,7 +24,7 @@ for name in ("HOME", "USER", "LOGNAME"):
 try:
     {act}
     print("ids", *os.getresuid(), *os.getresgid(), "groups", *os.getgroups())
-    print(next(line for line in open("/proc/self/status") if line.startswith("CapEff")))
+    print(*(line for line in open("/proc/self/status") if line.startswith("Cap") and not line.startswith("CapBnd")))
     print("home", os.environ["HOME"], os.environ["USER"], os.environ["LOGNAME"])
 except PreforkError as error:
     print(error.exit_code, error)
@@ -46,7 +46,17 @@ def test_afterwards_ids_groups_and_capabilities_are_exactly_those_of_the_user() 
     uid, gid = NOBODY.pw_uid, NOBODY.pw_gid
     assert f"ids {uid} {uid} {uid} {gid} {gid} {gid} groups {gid}\n" in said
     assert "CapEff:\t0000000000000000\n" in said
+    assert "CapPrm:\t0000000000000000\n" in said
     assert f"home {NOBODY.pw_dir} nobody nobody\n" in said
+
+
+@pytest.mark.root
+def test_capabilities_that_programs_would_inherit_are_given_up() -> None:
+    some = "(ctypes.c_uint32 * 6)(0xC0, 0xC0, 0xC0)"  # CAP_SETGID and CAP_SETUID
+    given = f"ctypes.CDLL(None).capset((ctypes.c_uint32 * 2)(0x20080522, 0), {some})"
+    said = after("become(find_identity('nobody', None))", given)
+
+    assert said.count(":\t0000000000000000\n") == 4
 
 
 @pytest.mark.root
@@ -76,6 +86,15 @@ def test_a_user_who_could_become_root_again_is_an_error() -> None:
 
     assert said.startswith("3 cannot become nobody")
     assert "afterwards it could become root again" in said
+
+
+@pytest.mark.fault("privileges")
+@pytest.mark.root
+def test_a_user_who_keeps_capabilities_to_take_up_later_is_an_error() -> None:
+    said = after("become(find_identity('nobody', None))", "ctypes.CDLL(None).prctl(8, 1)")  # PR_SET_KEEPCAPS
+
+    assert said.startswith("3 cannot become nobody")
+    assert "afterwards it has the capabilities 0x" in said
 
 
 @pytest.mark.root
