@@ -87,8 +87,9 @@ def become(identity: Identity | None) -> None:
     """
     if identity is None:
         return
+    before = os.geteuid()
     try:
-        if os.geteuid() == 0:
+        if before == 0:
             os.setgroups(identity.groups)
             os.setresgid(identity.gid, identity.gid, identity.gid)
             os.setresuid(identity.uid, identity.uid, identity.uid)
@@ -101,6 +102,9 @@ def become(identity: Identity | None) -> None:
         raise ApplicationError(f"cannot become {identity}: afterwards {wrong}")
     if identity.name:
         os.environ.update(HOME=identity.home, USER=identity.name, LOGNAME=identity.name)
+    elif identity.uid != before:
+        for variable in ("HOME", "USER", "LOGNAME"):
+            os.environ.pop(variable, None)  # somebody else's
 
 
 def check_readable(files: Iterable[str] = (os.__file__, __file__)) -> None:

@@ -25,7 +25,7 @@ try:
     {act}
     print("ids", *os.getresuid(), *os.getresgid(), "groups", *os.getgroups())
     print(*(line for line in open("/proc/self/status") if line.startswith("Cap") and not line.startswith("CapBnd")))
-    print("home", os.environ["HOME"], os.environ["USER"], os.environ["LOGNAME"])
+    print("home", *(os.environ.get(name) for name in ("HOME", "USER", "LOGNAME")))
 except PreforkError as error:
     print(error.exit_code, error)
 """
@@ -61,12 +61,18 @@ def test_capabilities_that_programs_would_inherit_are_given_up() -> None:
 
 @pytest.mark.root
 def test_a_number_without_a_name_becomes_that_number_with_the_one_group() -> None:
-    assert "ids 54321 54321 54321 100 100 100 groups 100\n" in after("become(find_identity('54321', '100'))")
+    said = after("become(find_identity('54321', '100'))")
+
+    assert "ids 54321 54321 54321 100 100 100 groups 100\n" in said
+    assert "home None None None\n" in said
 
 
 @pytest.mark.root
 def test_a_group_alone_changes_the_groups_and_not_the_user() -> None:
-    assert "ids 0 0 0 100 100 100 groups 100\n" in after("become(find_identity(None, '100'))")
+    said = after("become(find_identity(None, '100'))")
+
+    assert "ids 0 0 0 100 100 100 groups 100\n" in said
+    assert "home untouched untouched untouched\n" in said
 
 
 @pytest.mark.root
