@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import NoReturn
 
@@ -58,11 +59,19 @@ def pass_of(listener: Listener) -> PassedListener:
 
 
 def become_successor(estate: Estate) -> NoReturn:
-    """Run the command that started this process anew, with the estate. For a forked child. Raise OSError."""
+    """Run the command that started this process anew, with the estate. For a forked child. Raise OSError.
+
+    The kernel has put the interpreter that a script names before it. The one that it names by now may be another one,
+    with another prefork: the script may stand behind a link that was switched to the next release.
+    """
     for descriptor in estate.descriptors():
         os.set_inheritable(descriptor, True)
-    words = [sys.executable, *sys.orig_argv[1:]]
-    os.execve(words[0], words, {**os.environ, VARIABLE: json.dumps(asdict(estate))})
+    words = sys.orig_argv[1:]
+    environment = {**os.environ, VARIABLE: json.dumps(asdict(estate))}
+    if words and os.access(words[0], os.X_OK):
+        with suppress(OSError):  # a directory, or nothing that the kernel can run by itself
+            os.execve(words[0], words, environment)
+    os.execve(sys.executable, [sys.executable, *words], environment)
 
 
 def take_estate() -> Estate | None:

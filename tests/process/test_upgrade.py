@@ -247,3 +247,30 @@ def test_new_binds_are_opened_and_dropped_ones_are_served_to_their_end(serve: Se
             assert [ask_once(str(project / name), "version") for name in ("new.sock", "both.sock")] == ["1", "1"]
             assert not (project / "old.sock").exists()
         assert not (project / "both.sock").exists()
+
+
+CONSOLE_SCRIPT = "from prefork.cli.main import main\nraise SystemExit(main())\n"
+NEWER_SCRIPT = f'#!/bin/sh\nRELEASE=new exec {sys.executable} -m prefork "$@"\n'
+
+
+def test_a_command_behind_a_link_that_was_switched_is_run_by_the_interpreter_that_it_names(project: Path) -> None:
+    old, new, link = project / "old", project / "new", project / "current"
+    for directory, script in ((old, f"#!{sys.executable}\n{CONSOLE_SCRIPT}"), (new, NEWER_SCRIPT)):
+        directory.mkdir()
+        (directory / "prefork").write_text(script)
+        (directory / "prefork").chmod(0o755)
+    link.symlink_to(old)
+    command = [str(link / "prefork"), "run", "app:Handler", "-w", "1", "-b", "unix:socket"]
+    with subprocess.Popen(command, cwd=project, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        next(line for line in process.stderr if " ready: " in line)
+        before = ask_once(str(project / "socket"), "eval os.environ.get('RELEASE')")
+        link.unlink()
+        link.symlink_to(new)
+        done = prefork("upgrade", "--pid", str(process.pid), "--json")
+        assert done.returncode == 0, done.stderr
+        with stopping(json.loads(done.stdout)["result"]["pid"]):
+            assert process.wait(30) == 0
+            after = ask_once(str(project / "socket"), "eval os.environ.get('RELEASE')")
+
+    assert (before, after) == ("None", "new")
