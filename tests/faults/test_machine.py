@@ -87,8 +87,9 @@ def busy_loops(count: int) -> Iterator[None]:
         "mount -t tmpfs -o size=4k tmpfs /dev/shm && ! head -c 100k /dev/zero > /dev/shm/full 2> /dev/null",
         "mount -t tmpfs -o ro tmpfs /tmp-of-test",
         "mount -t proc -o subset=pid,hidepid=2 proc /proc",
+        "mount --bind . . && mount -o remount,bind,ro / && cd $PWD && ! touch /prefork-test 2> /dev/null",
     ],
-    ids=["/dev/shm full", "no temporary directory", "/proc hidden"],
+    ids=["/dev/shm full", "no temporary directory", "/proc hidden", "read-only root"],
 )
 def test_it_starts_serves_and_reloads_on_a_crippled_machine(project: Path, spoil: str) -> None:
     readonly = project / "readonly"
