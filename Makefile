@@ -64,7 +64,7 @@ process-tests: $(VENV)/tools
 
 faults: $(VENV)/tools
 	$(SYSTEMD_IMAGE)
-	$(PYTEST) -n 2 -m fault tests/unit tests/process tests/faults
+	$(PYTEST) -n 2 -m fault tests/unit tests/process tests/faults tests/soak
 	$(PYTEST) -m fault tests/systemd tests/deploy
 
 soak: $(VENV)/tools

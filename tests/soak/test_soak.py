@@ -25,6 +25,7 @@ FAULTS = [
 ]
 
 
+@pytest.mark.fault("soak")
 def test_a_short_soak_breaks_no_law(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # for its log
     history, violations = soak(list(enumerate(FAULTS)), every=0.2, seed=1)
