@@ -70,7 +70,7 @@ class History:
         lost = [
             f"{one.client} lost {one.question!r} ({one.failure}) at {one.ended:.2f}, and no fault explains it"
             for one in self.lost
-            if not _hung(one) and not _explained(one.began, one.ended, costly) and not self._outstayed_a_drain(one)
+            if not _hung(one) and self._cause_of(one) is None
         ]
         hung = [
             f"{one.client} waited in vain for {one.question!r} until {one.ended:.2f}" for one in self.lost if _hung(one)
@@ -88,16 +88,27 @@ class History:
             "requests": self.answered.total() + len(self.lost),
             "answered": dict(self.answered),
             "lost in flight": dict(Counter(f"{kind_of(one)}: {one.failure}" for one in self.lost)),
+            "lost because of": dict(
+                Counter(fault.kind if (fault := self._cause_of(one)) else "?" for one in self.lost)
+            ),
             "faults": dict(Counter(fault.kind for fault in self.faults)),
             "longest stall, s": round(self.longest, 3),
         }
 
-    def _outstayed_a_drain(self, lost: Request) -> bool:
-        return kind_of(lost) in ("kept", "parked") and any(
-            fault.began <= lost.ended <= fault.ended + DRAIN_TIMEOUT + GRACE + RENEWAL * (fault.kind == "kill_mold")
-            for fault in self.faults
-            if fault.drains
-        )
+    def _cause_of(self, lost: Request) -> Fault | None:
+        """Return the latest fault that may have cost a request, else the one whose drain it outstayed."""
+        near = [one for one in self.faults if one.costs and _is_near(one, lost.began, lost.ended)]
+        if not near and kind_of(lost) in ("kept", "parked"):
+            near = [one for one in self.faults if one.drains and _is_within_drain(one, lost.ended)]
+        return near[-1] if near else None
+
+
+def _is_near(fault: Fault, began: float, ended: float) -> bool:
+    return fault.began - GRACE <= ended and began <= fault.ended + GRACE
+
+
+def _is_within_drain(fault: Fault, at: float) -> bool:
+    return fault.began <= at <= fault.ended + DRAIN_TIMEOUT + GRACE + RENEWAL * (fault.kind == "kill_mold")
 
 
 def kind_of(request: Request) -> str:
@@ -111,4 +122,4 @@ def _hung(lost: Request) -> bool:
 
 
 def _explained(began: float, ended: float, faults: Sequence[Fault]) -> bool:
-    return any(fault.began - GRACE <= ended and began <= fault.ended + GRACE for fault in faults)
+    return any(_is_near(fault, began, ended) for fault in faults)

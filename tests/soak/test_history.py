@@ -29,6 +29,7 @@ def test_a_loss_needs_a_costly_fault_near_it() -> None:
 
     history.faults.append(a_fault(99.0, costs=True))
     assert history.violations() == []
+    assert history.summary()["lost because of"] == {"a fault": 1}
 
 
 def test_only_kept_connections_may_be_cut_when_a_drain_is_over() -> None:
