@@ -61,15 +61,16 @@ def pass_of(listener: Listener) -> PassedListener:
 def become_successor(estate: Estate) -> NoReturn:
     """Run the command that started this process anew, with the estate. For a forked child. Raise OSError.
 
-    The kernel has put the interpreter that a script names before it. The one that it names by now may be another one,
-    with another prefork: the script may stand behind a link that was switched to the next release.
+    The kernel has put the interpreter that the command `prefork` names before it. The one that it names by now may be
+    another one, with another prefork: the command may stand behind a link that was switched to the next release. A
+    script of the user's own may have been given to an interpreter that it does not name, and is given to it again.
     """
     for descriptor in estate.descriptors():
         os.set_inheritable(descriptor, True)
     words = sys.orig_argv[1:]
     environment = {**os.environ, VARIABLE: json.dumps(asdict(estate))}
-    if words and os.access(words[0], os.X_OK):
-        with suppress(OSError):  # a directory, or nothing that the kernel can run by itself
+    if words and os.path.basename(words[0]) == "prefork":
+        with suppress(OSError):  # nothing that the kernel can run by itself
             os.execve(words[0], words, environment)
     os.execve(sys.executable, [sys.executable, *words], environment)
 
