@@ -70,6 +70,8 @@ def _receive_exactly(connection: socket.socket, begun: bytes, size: int, deadlin
 
 def _receive_line(connection: socket.socket, line: bytes, deadline: float) -> bytes:
     """Take the rest of a line. Without its end in sight all that is there belongs to it, so that no look is in vain."""
+    if b"\r\n" in line:
+        raise ProxyHeaderError("the header ends before it says anything")
     while not line.endswith(b"\r\n") and len(line) < MOST_TEXT_BYTES:
         seen = _receive(connection, MOST_TEXT_BYTES - len(line), deadline, socket.MSG_PEEK)
         end = (line + seen).find(b"\r\n")

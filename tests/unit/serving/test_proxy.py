@@ -1,5 +1,6 @@
 """Receiving a PROXY header: from whom, in time, and without a byte of what follows it."""
 
+import contextlib
 import socket
 import threading
 import time
@@ -7,6 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from prefork.serving.proxy import TrustedProxies, receive_header
 from prefork.serving.proxy_header import ProxyHeader, ProxyHeaderError
@@ -74,6 +77,8 @@ def test_a_header_in_segments_of_a_byte_is_taken(pair: Any, header: bytes, expec
         b"\r\n\r\n\0\r\nQUIT\r",
         b"\r\n\r\n\0\r\nQUIT\n\x31\x11\x00\x0c",
         b"PROXY TCP4 " + b"x" * 96,
+        b"PROXY \r\n and more",
+        b"PROXY     \r\n and more",
     ],
 )
 def test_what_cannot_become_a_header_is_refused_at_once(pair: Any, said: bytes) -> None:
@@ -82,6 +87,23 @@ def test_what_cannot_become_a_header_is_refused_at_once(pair: Any, said: bytes) 
 
     with pytest.raises(ProxyHeaderError):
         receive_header(ours, in_time())
+
+
+@given(
+    st.sampled_from([header for header, _ in HEADERS[:5]]),
+    st.integers(0, 40),
+    st.integers(0, 4),
+    st.binary(max_size=5) | st.sampled_from([b"\r\n", b"\r", b" "]),
+)
+def test_nothing_but_its_own_error_comes_out_of_what_is_received(
+    header: bytes, at: int, instead_of: int, said: bytes
+) -> None:
+    ours, proxy = socket.socketpair()
+    with ours, proxy:
+        proxy.sendall(header[:at] + said + header[at + instead_of :])
+        proxy.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(ProxyHeaderError):
+            assert isinstance(receive_header(ours, in_time()), ProxyHeader)
 
 
 @pytest.mark.parametrize("length", [0, 1, 5, 11, 12, 15, 16, 27])
