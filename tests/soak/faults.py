@@ -93,7 +93,10 @@ class Saboteur:
     def do(self, number: int, kind: str) -> None:
         began = time.monotonic()
         act: Callable[[], None] = getattr(self, f"_{kind}")
-        act()
+        try:
+            act()
+        except (PreforkError, OSError, IndexError) as error:  # no worker serves, or the master does not answer
+            self._history.note_wrong(f"fault {number}, {kind}, could not be done at {time.monotonic():.2f}: {error!r}")
         self._history.faults.append(
             Fault(
                 number, kind, kind in self.COSTLY, kind in self.DRAINING, kind in self.ASKING, began, time.monotonic()
