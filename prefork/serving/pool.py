@@ -166,7 +166,7 @@ class Pool:
             return
         with self._lock:
             self._shortage.settle()
-            missing = self._leader is None and (self._accepting or len(self._parking) > 0)
+            missing = self._leader is None and self._is_needed()
             fresh = self._choose_leader() if missing else None
         if fresh is not None:
             self._start_thread(fresh)
@@ -288,7 +288,7 @@ class Pool:
             if stopped:
                 self._stop_accepting()
             fresh = None
-            if not (self._accepting or self._parking):
+            if not self._is_needed():
                 self._dismiss()
             elif self._may_leave(resumed) and self._has_deputy():
                 self._leader = None
@@ -377,7 +377,7 @@ class Pool:
         with self._lock:
             self._finish(me)
             self._show_load()
-            needed = self._accepting or len(self._parking) > 0
+            needed = self._is_needed()
             if needed and self._leader is None:
                 self._leader = me
                 return True
@@ -387,6 +387,10 @@ class Pool:
         if ended:
             self._tell_change()
         return needed and self._follow(me)
+
+    def _is_needed(self) -> bool:
+        """Say whether there is something that a leader has to wait for. Called with the lock."""
+        return self._accepting or len(self._parking) > 0
 
     def _finish(self, me: PoolThread) -> None:
         """Note that the thread carries nothing any more. Called with the lock."""
@@ -441,8 +445,8 @@ class Pool:
                 self._deputy = None
             self._free_rows.append(me.row)
             self._free_rows.sort(reverse=True)
-            needed = self._accepting or self._parking
-            fresh = self._choose_leader() if self._leader is me or (needed and self._leader is None) else None
+            missing = self._leader is me or (self._leader is None and self._is_needed())
+            fresh = self._choose_leader() if missing else None
             ended = ended and self._is_over()
         if fresh is not None:
             self._start_thread(fresh)
