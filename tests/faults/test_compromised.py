@@ -18,12 +18,16 @@ import socket
 import prefork.ipc.messages as messages
 
 
-def channel():
+def sockets():
     for name in os.listdir("/proc/self/fd"):
         try:
-            found = socket.socket(fileno=os.dup(int(name)))
+            yield socket.socket(fileno=os.dup(int(name)))
         except OSError:
             continue
+
+
+def channel():
+    for found in sockets():
         if (found.family, found.type) == (socket.AF_UNIX, socket.SOCK_SEQPACKET):
             found.setblocking(False)
             return found
@@ -45,11 +49,7 @@ def scribble(byte):
 
 
 def steal():
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            found = socket.socket(fileno=os.dup(int(name)))
-        except OSError:
-            continue
+    for found in sockets():
         if found.family == socket.AF_INET and found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             found.setblocking(True)
             connection, _ = found.accept()

@@ -140,23 +140,25 @@ class Saboteur:
                 os.kill(mold, signal.SIGKILL)
 
     def _reload(self) -> None:
-        self._version += 1
-        write_code(self._project, self._version)
-        self._try(self._master.reload)
+        self._try_with_new_code(self._master.reload)
 
     def _reload_broken_code(self) -> None:
-        write_code(self._project, self._version, "\n)\n")
-        self._try(self._master.reload)
-        write_code(self._project, self._version)
+        self._try_with_broken_code(self._master.reload)
 
     def _upgrade(self) -> None:
-        self._version += 1
-        write_code(self._project, self._version)
-        self._try(self._master.upgrade)
+        self._try_with_new_code(self._master.upgrade)
 
     def _upgrade_to_broken_code(self) -> None:
+        self._try_with_broken_code(self._master.upgrade)
+
+    def _try_with_new_code(self, order: Callable[[], None]) -> None:
+        self._version += 1
+        write_code(self._project, self._version)
+        self._try(order)
+
+    def _try_with_broken_code(self, order: Callable[[], None]) -> None:
         write_code(self._project, self._version, "\n)\n")
-        self._try(self._master.upgrade)
+        self._try(order)
         write_code(self._project, self._version)
 
     def _scale_up(self) -> None:
