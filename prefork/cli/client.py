@@ -75,7 +75,7 @@ class Connection:
                 raise NotDone(str(message.get("error", "the server did not say why")), str(message.get("detail", "")))
         if request["command"] == "stop":
             return None  # it ended before it could say so
-        raise NotDone(f"the server ({self.place}) hung up without an answer; it has ended, or has too many clients")
+        raise NotDone(f"the server ({self.place}) hung up without an answer; it has ended, or was too busy")
 
     def close(self) -> None:
         self._socket.close()

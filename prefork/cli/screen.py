@@ -264,7 +264,7 @@ class Top(App[None]):
                 Text(plain(request.tag)),
             )
         table.scroll_to(y=at, animate=False)
-        table.border_title = f"being served: {len(serving)}"
+        table.border_title = f"being served: {sum(worker.threads_busy for worker in status.workers)}"
 
 
 def render_head(reading: Reading, width: int) -> Text:

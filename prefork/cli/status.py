@@ -96,7 +96,8 @@ def _request_table(status: StatusReply) -> list[str]:
         return []
     longest = sorted(serving, key=lambda each: -each[0].seconds)[:_MOST_REQUESTS]
     rows = [[str(slot), span(one.seconds), one.peer, one.tag] for one, slot in longest]
-    more = [f"and {len(serving) - len(longest)} more"] if len(serving) > len(longest) else []
+    others = sum(worker.threads_busy for worker in status.workers) - len(longest)
+    more = [f"and {others} more"] if others > 0 else []
     return ["", *table([["WORKER", "SERVING", "PEER", "TAG"], *rows], ">><<"), *more]
 
 

@@ -231,13 +231,22 @@ class WorkerRows:
         """Add up how many connections are parked: one row parks a connection, another may take it up again."""
         return max(0, sum(self._parked.tolist()))
 
-    def requests(self) -> list[Request]:
-        """Return what the threads serve now, and the latest of the foreign servers, the longest first."""
+    def count_busy(self) -> int:
+        """Return how many rows serve somebody now."""
+        return sum(_is_time(begun) for begun in self._begun.tolist())
+
+    def requests(self, most: int | None = None, begun_by: float = math.inf) -> list[Request]:
+        """Return what the threads serve now, and the latest of the foreign servers, the longest first.
+
+        `most` and `begun_by` (a time) leave out the shorter ones, which saves reading them.
+        """
+        begun = enumerate(self._begun.tolist())
+        busy = sorted((since, row) for row, since in begun if _is_time(since) and since <= begun_by)
         found = []
-        for row in [row for row, begun in enumerate(self._begun.tolist()) if begun]:
+        for _, row in busy[:most]:
             at = self._threads_start + row * _THREAD_ROW_BYTES
             since, listener = _REQUEST.unpack_from(self._memory, at + _REQUEST_AT)
-            if 0.0 < since < math.inf:  # still, perhaps of another one; and a time, whatever the application scribbles
+            if _is_time(since):  # still, perhaps of another one
                 peer, tag = _TEXT.unpack_from(self._memory, at + _TEXT_AT)
                 until, thread = _PATIENCE.unpack_from(
                     self._memory, self._threads_start + row * _THREAD_ROW_BYTES + _PATIENCE_AT
@@ -249,6 +258,11 @@ class WorkerRows:
         """Say of each thread, by its identity, which row it has and whom it serves."""
         serving = [request for request in self.requests() if request.thread]
         return {one.thread: f"row {one.row}, serves {one.in_words(listeners, now)}" for one in serving}
+
+
+def _is_time(begun: float) -> bool:
+    """Tell whether a row serves somebody; what the application scribbles there is no time."""
+    return 0.0 < begun < math.inf
 
 
 def _text(field: bytes) -> str:

@@ -30,7 +30,8 @@ from prefork.system.succession import PassedListener, pass_of
 
 log = logging.getLogger("prefork.control")
 
-_MOST_CLIENTS = 32
+_MOST_CLIENTS = 40
+MOST_FOLLOWERS = 32  # the other places are for questions that are answered at once, those of probes above all
 _REQUEST_BYTES = 65536
 _UNREAD_BYTES = 1 << 20  # of the log
 _REQUEST_TIME = 10.0
@@ -164,7 +165,6 @@ class ControlServer:
         self._clients: list[Client] = []
         self._rests_until = math.inf  # while no descriptor is free
         self._short = False  # said, and no client has been accepted since
-        self._crowded = False  # the same, for want of a place
         self._refused: set[int] = set()  # users that the log has named
         if self._passed is None:
             sources.add(self)
@@ -203,13 +203,7 @@ class ControlServer:
         if uid not in (0, os.getuid()):
             self._refuse(connection, uid)
             return ()
-        if not self._has_room():
-            connection.close()
-            if not self._crowded:
-                log.warning("control clients refused: %d are connected and follow", len(self._clients))
-            self._crowded = True
-            return ()
-        self._crowded = False
+        self._make_room()
         client = Client(connection, uid, self)
         self._clients.append(client)
         self._sources.add(client)
@@ -229,13 +223,10 @@ class ControlServer:
             self._refused.add(uid)
             log.warning("control clients refused: uid %d may not control this server; said once", uid)
 
-    def _has_room(self) -> bool:
+    def _make_room(self) -> None:
         """Hang up on the one that has been silent longest if we are full: those that ask must not wait for it."""
         if len(self._clients) >= _MOST_CLIENTS:
-            silent = [client for client in self._clients if client.deadline < math.inf]
-            for client in silent[:1]:
-                self.drop(client)
-        return len(self._clients) < _MOST_CLIENTS
+            self.drop(next(client for client in self._clients if client.following is None))
 
     def wait_for(self, client: Client, to_write: bool) -> None:
         """Let the master's wait end when the client sends, or also when it has read."""

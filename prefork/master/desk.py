@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterable
 
 from prefork.errors import ListenerError
-from prefork.master.control import Client, ControlServer, Request
+from prefork.master.control import MOST_FOLLOWERS, Client, ControlServer, Request
 from prefork.master.sources import Sources
 from prefork.master.workers import Processes, WorkerProcess
 from prefork.policy import actions, events
@@ -18,6 +18,7 @@ from prefork.system.succession import PassedListener
 
 log = logging.getLogger("prefork.control")
 
+_ANSWERED_AT_ONCE = ("status", "health", "reopen")
 _MOST_STACKS = 1 << 19  # characters of one answer; the log has all of them
 
 
@@ -56,6 +57,9 @@ class Desk:
     def take_request(self, client: Client, request: Request) -> Iterable[Event]:
         """Answer a client, or let it wait for what it asked for; return what that means to the supervisor."""
         origin = f"prefork {request.command}" + (f" by uid {client.uid}" if client.uid != os.getuid() else "")
+        if request.command not in _ANSWERED_AT_ONCE and len(self._followers()) >= MOST_FOLLOWERS:
+            client.fail(f"{MOST_FOLLOWERS} clients follow the server already; end a `prefork top`, or try again later")
+            return ()
         match request:
             case Request("status"):
                 client.answer(self._describe())

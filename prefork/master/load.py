@@ -37,7 +37,7 @@ class LoadReader:
         return LoadRead(loads, sum(one.queued() for one in listeners) if settings.adaptive else 0)
 
     def _busy(self, worker: WorkerProcess, before: dict[int, float], passed: float) -> float:
-        threads = len(worker.rows.requests()) / worker.rows.threads
+        threads = worker.rows.count_busy() / worker.rows.threads
         used = cpu_seconds(worker.pid) if worker.pid is not None else None
         if used is None:
             return threads

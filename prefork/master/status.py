@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _DECISIONS_KEPT = 50
+# What is being served costs some 10 us each to tell, and the master does nothing else meanwhile.
+_MOST_REQUESTS = 2048
 
 
 class Decisions:
@@ -58,6 +60,8 @@ def describe(
     current = generations.find(supervisor.generation)  # released, while only workers of former ones drain
     living = {one.number: one for one in processes.living()}
     tallies = {number: one.rows.tallies() for number, one in living.items()}
+    busy = sum(one.rows.count_busy() for one in living.values())
+    most = None if busy <= _MOST_REQUESTS else max(1, _MOST_REQUESTS // len(living))  # of each worker
     by_listener = add_up([processes.tallies_of_the_dead, *tallies.values()])
     return {
         "name": settings.name,
@@ -74,7 +78,7 @@ def describe(
         "wanted": supervisor.wanted,
         "listeners": [_describe_listener(listener) for listener in generations.listeners()],
         "workers": [
-            _describe_worker(one, living.get(one.number), tallies.get(one.number, {}), generations, now)
+            _describe_worker(one, living.get(one.number), tallies.get(one.number, {}), generations, most, now)
             for one in supervisor.workers()
         ],
         "certificates": [
@@ -147,7 +151,12 @@ def _describe_listener(listener: Listener) -> dict[str, object]:
 
 
 def _describe_worker(
-    believed: Worker, process: WorkerProcess | None, tallies: Tallies, generations: Generations, now: float
+    believed: Worker,
+    process: WorkerProcess | None,
+    tallies: Tallies,
+    generations: Generations,
+    most: int | None,
+    now: float,
 ) -> dict[str, object]:
     described: dict[str, object] = {
         "slot": believed.slot,
@@ -160,14 +169,14 @@ def _describe_worker(
     }
     if process is None:
         return described
-    beat, tally, requests = process.rows.last_beat(), _sum(tallies), process.rows.requests()
+    beat, tally = process.rows.last_beat(), _sum(tallies)
     generation = generations.find(believed.generation)
     listeners = generation.listeners if generation else []
     return {
         **described,
         "beat_age": None if beat is None else now - beat,
         "threads": process.rows.threads,
-        "threads_busy": len(requests),
+        "threads_busy": process.rows.count_busy(),
         "open": tally.open,
         "parked": process.rows.count_parked(),
         **_describe_counts(tally),
@@ -180,7 +189,7 @@ def _describe_worker(
                 "seconds": max(0.0, now - request.since),
                 "tag": request.tag,
             }
-            for request in requests
+            for request in process.rows.requests(most)
         ],
     }
 

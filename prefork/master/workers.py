@@ -232,8 +232,8 @@ class Processes:
         found = {}
         for number, one in self._workers.items():
             timeout = timeouts.get(one.generation, 0.0)
-            late = [request for request in one.rows.requests() if request.thread] if timeout else []
-            late = [request for request in late if now >= request.deadline(timeout)]
+            begun = one.rows.requests(begun_by=now - timeout) if timeout else []
+            late = [request for request in begun if request.thread and now >= request.deadline(timeout)]
             if late:
                 served = min(late, key=lambda request: request.deadline(timeout)).in_words(one.listeners, now)
                 found[number] = f"a handler has served {served}"

@@ -63,7 +63,8 @@ class Patience:
         """Open, follow and close cases."""
         if not self._timeout:
             return
-        late = {one.row: one for one in self._rows.requests() if one.thread and now >= one.deadline(self._timeout)}
+        begun = self._rows.requests(begun_by=now - self._timeout)
+        late = {one.row: one for one in begun if one.thread and now >= one.deadline(self._timeout)}
         for row, case in list(self._cases.items()):
             if row not in late or late[row].since != case.request.since:
                 self._close(case, now)

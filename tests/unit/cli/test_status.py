@@ -25,7 +25,7 @@ WORKER: dict[str, Any] = {
     "age": 11230.5,
     "beat_age": 0.2,
     "threads": 128,
-    "threads_busy": 3,
+    "threads_busy": 1,
     "accepted": 1234567,
     "open": 3,
     "served": 1234560,
@@ -49,7 +49,7 @@ STATUS: dict[str, Any] = {
         {"address": "tcp://127.0.0.1:41234", "bind": "tcp://127.0.0.1:0"},
         {"address": "unix:/run/app.sock", "bind": "unix:/run/app.sock"},
     ],
-    "workers": [WORKER, {**WORKER, "slot": 1, "pid": None, "state": "starting", "rss": None, "requests": []}],
+    "workers": [WORKER, {**WORKER, "slot": 1, "pid": None, "state": "starting", "threads_busy": 0, "rss": None, "requests": []}],
     "totals": {"accepted": 1234567, "served": 1234560, "failed": 4, "restarts": 1, "reloads": 2, "reloads_failed": 1},
     "last_reload": {"generation": 3, "ok": False, "reason": "import failed", "detail": "Traceback", "ago": 65.0},
 }
@@ -65,8 +65,8 @@ def test_a_status_shows_what_an_operator_asks_for() -> None:
         "reload    generation 3 was given up, 1m05s ago: import failed",
         "",
         "WORKER GEN  PID STATE      AGE  BUSY OPEN ACCEPTED FAILED MEMORY",
-        "     0   2 4243 serving  3h07m 3/128    3     1.2M      4    23M",
-        "     1   2      starting 3h07m 3/128    3     1.2M      4",
+        "     0   2 4243 serving  3h07m 1/128    3     1.2M      4    23M",
+        "     1   2      starting 3h07m 0/128    3     1.2M      4",
         "",
         "WORKER  SERVING  PEER         TAG",
         "     0       1s  127.0.0.1:5  GET key",
@@ -135,10 +135,10 @@ def test_what_the_oom_killer_has_done_is_shown_below_the_deaths() -> None:
 
 def test_only_the_longest_requests_are_shown() -> None:
     requests = [{**WORKER["requests"][0], "seconds": float(number)} for number in range(1, 31)]
-    lines = render_status(read_status({**STATUS, "workers": [{**WORKER, "requests": requests}]}))
+    lines = render_status(read_status({**STATUS, "workers": [{**WORKER, "threads_busy": 40, "requests": requests}]}))
 
     assert [line.split()[1] for line in lines[-11:-1]] == [f"{number}s" for number in range(30, 20, -1)]
-    assert lines[-1] == "and 20 more"
+    assert lines[-1] == "and 30 more"
 
 
 def test_a_worker_that_does_not_beat_is_called_silent() -> None:

@@ -86,6 +86,17 @@ def test_the_longest_request_comes_first() -> None:
     assert [request.peer for request in rows.requests()] == ["/first", "/second", "/third"]
 
 
+def test_the_shorter_requests_can_be_left_out() -> None:
+    rows = Scoreboard(slots=1, threads=3, listeners=LISTENERS).worker(0)
+    for row in (2, 0, 1):
+        rows.opened(row, 0, f"/{row}")
+    first = rows.requests()[0]
+
+    assert [request.peer for request in rows.requests(most=2)] == ["/2", "/0"]
+    assert rows.requests(begun_by=first.since) == [first]
+    assert rows.requests(begun_by=first.since - 1) == []
+
+
 def test_every_row_at_work_is_shown_and_no_idle_one() -> None:
     board = Scoreboard(slots=3, threads=300, listeners=LISTENERS)
     rows = board.worker(1)
@@ -98,6 +109,7 @@ def test_every_row_at_work_is_shown_and_no_idle_one() -> None:
 
     shown = [(request.row, request.peer, request.listener) for request in rows.requests()]
     assert shown == [(0, "/0", 0), (7, "/7", 2), (299, "/299", 4), (300, "/300", 0)]
+    assert rows.count_busy() == 4
 
 
 @pytest.mark.parametrize("nonsense", [math.nan, math.inf, -math.inf, -1.0])
@@ -107,6 +119,7 @@ def test_a_row_that_begins_at_no_time_is_not_shown(nonsense: float) -> None:
     struct.pack_into("=d", rows._memory, rows._threads_start, nonsense)
 
     assert rows.requests() == []
+    assert rows.count_busy() == 0
 
 
 def test_what_one_row_parks_and_another_takes_up_is_parked_no_more() -> None:
