@@ -1,13 +1,15 @@
 """Which running server a control command means: `--pid`, `--name`, `--control`, or the only one there is."""
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 from prefork.cli.client import PATIENCE, Connection
 from prefork.cli.discovery import ControlPlace, find_places
 from prefork.errors import NoSuchServer, NotDone, UsageError
+
+_MOST_AT_ONCE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class Choice:
             if not found:
                 raise NoSuchServer(f"no server called {self.name} is running (`prefork list` shows them)")
         else:
-            found = _of_this_user(list(ask_all()))
+            found = _of_this_user(ask_all())
             if not found:
                 raise NoSuchServer(
                     "no server is running as this user (one with its own --control PATH needs that path)"
@@ -49,17 +51,26 @@ Asked = tuple[ControlPlace, dict[str, Any] | None]
 """A server and its status; None if it gives no answer."""
 
 
-def ask_all(time_limit: float = 3.0) -> Iterator[Asked]:
-    """Ask every server of this user, or for root of every user, for its status."""
-    for place in find_places():
-        try:
-            with Connection(place, time_limit) as connection:
-                status = connection.ask({"command": "status"})
-        except NoSuchServer:
-            continue  # it has just ended, or somebody poses as it
-        except NotDone:
-            status = None
-        yield place, status if isinstance(status, dict) else None
+def ask_all(time_limit: float = 3.0) -> list[Asked]:
+    """Ask every server of this user, or for root of every user, for its status; all at once, as some may be silent."""
+    places = find_places()
+    if len(places) < 2:
+        return [asked for place in places if (asked := _ask(place, time_limit))]
+    from concurrent.futures import ThreadPoolExecutor  # costs a command more than all the rest of it
+
+    with ThreadPoolExecutor(_MOST_AT_ONCE) as threads:
+        return [asked for asked in threads.map(_ask, places, repeat(time_limit)) if asked]
+
+
+def _ask(place: ControlPlace, time_limit: float) -> Asked | None:
+    try:
+        with Connection(place, time_limit) as connection:
+            status = connection.ask({"command": "status"})
+    except NoSuchServer:
+        return None  # it has just ended, or somebody poses as it
+    except NotDone:
+        status = None
+    return place, status if isinstance(status, dict) else None
 
 
 def _of_this_user(found: list[Asked]) -> list[Asked]:

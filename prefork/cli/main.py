@@ -1,5 +1,6 @@
 """The command `prefork`: finds the subcommand, and turns every error into one line and an exit code."""
 
+import errno
 import importlib
 import io
 import os
@@ -37,6 +38,9 @@ _COMMANDS = {
         "reopen": "prefork.cli.orders:reopen_command",
     },
 }
+
+# What a write to standard output fails with, that other calls which name no file hardly do (write(2)).
+_UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class _LazyGroup(click.Group):
@@ -105,9 +109,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PreforkError as error:
         complain(error)
         return error.exit_code
-    except BrokenPipeError:
-        # The reader has seen enough. Python would complain at exit about what it cannot write either.
+    except OSError as error:
+        if error.errno not in _UNWRITABLE or error.filename is not None:
+            raise
+        # Python would complain at exit about what it cannot write either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno != errno.EPIPE:  # else the reader has seen enough
+            complain(PreforkError(f"cannot write to standard output: {os.strerror(error.errno).lower()}"))
         return 1
     return code if isinstance(code, int) else 0
 

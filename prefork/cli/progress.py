@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Self, TextIO
+from unicodedata import combining, east_asian_width
 
 from prefork.cli.output import plain, remark
 
@@ -47,7 +48,7 @@ class Progress:
         width = shutil.get_terminal_size().columns
         elapsed = time.monotonic() - self._begun
         parts = [f"{self._doing} {elapsed:.0f}s", render_counts(self._counts), self._latest]
-        line = plain(" | ".join(part for part in parts if part))[: max(width - 1, 10)]
+        line = _cut(plain(" | ".join(part for part in parts if part)), max(width - 1, 10))
         if line != self._shown:
             self._shown = line
             self._write(f"\r{line}\x1b[K")
@@ -63,3 +64,13 @@ def render_counts(counts: Mapping[str, int]) -> str:
         return ""
     others = [f"{counts[state]} {state}" for state in ("starting", "draining", "killed") if counts.get(state)]
     return ", ".join([f"{counts.get('serving', 0)} of {counts['wanted']} serve", *others])
+
+
+def _cut(text: str, width: int) -> str:
+    """Return as much of the text as the terminal has cells for: some characters take two, and some none."""
+    used = 0
+    for place, character in enumerate(text):
+        used += 0 if combining(character) else 2 if east_asian_width(character) in "FW" else 1
+        if used > width:
+            return text[:place]
+    return text

@@ -36,7 +36,7 @@ def list_command(as_json: bool) -> int:
 
     A server with a control socket of its own (--control PATH) is not listed.
     """
-    found = list(ask_all(PATIENCE))
+    found = ask_all(PATIENCE)
     if as_json:
         say_json([status if status else {"pid": place.pid, "state": "does not answer"} for place, status in found])
         return 0

@@ -8,6 +8,7 @@ it has gone.
 
 from __future__ import annotations
 
+import math
 import mmap
 
 _BYTES = 8
@@ -46,7 +47,8 @@ class WorkerLoad:
             self._numbers[self._place] = 0.0
             return
         if not self._taken:
-            self._taken = max(1.0, *(number % _BUSY for number in self._shown()))
+            # A number that is none was scribbled there by an application.
+            self._taken = max([1.0, *(number % _BUSY for number in self._shown() if 0.0 < number < math.inf)])
         if busy > self._busy:
             self._taken += 1
         self._busy = busy

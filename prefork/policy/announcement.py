@@ -38,17 +38,18 @@ def announce(fleet: Fleet) -> Announcement:
 
 def _status(fleet: Fleet, state: State) -> str:
     serving = f"{min(len(fleet.of(WorkerState.SERVING)), fleet.wanted)} of {fleet.wanted} workers"
+    drained = ", drained (not ready)" if fleet.draining else ""
     match state:
         case "starting":
             return f"starting: {serving}"
         case "reloading":
             successor = fleet.candidate.number if fleet.candidate is not None else 0
-            return f"reloading: {serving}, generation {successor} replaces {fleet.current.number}"
+            return f"reloading: {serving}, generation {successor} replaces {fleet.current.number}{drained}"
         case "stopping":
             return f"stopping: {len(fleet.workers)} workers left"
     outcome = fleet.last_reload
     failure = "" if outcome is None or outcome.succeeded else f"; the last reload failed: {_first_line(outcome.reason)}"
-    return f"serving: {serving}, generation {fleet.current.number}{failure}"
+    return f"serving: {serving}, generation {fleet.current.number}{drained}{failure}"
 
 
 def _first_line(text: str) -> str:

@@ -77,4 +77,4 @@ def test_two_ways_to_say_which_are_one_too_many() -> None:
 def test_a_server_that_does_not_answer_is_listed_without_a_status(running: list[ControlPlace], answer: Any) -> None:
     running += [GONE, OURS]
     with FakeControlServer({"status": [answer]}):
-        assert list(ask_all()) == [(OURS, None)]
+        assert ask_all() == [(OURS, None)]

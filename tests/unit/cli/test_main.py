@@ -87,6 +87,17 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     assert (done.returncode, done.stderr) == (1, b"")
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["list", "--json"]], ids=" ".join)
+def test_an_output_that_takes_nothing_more_is_an_error_in_one_line(arguments: list[str]) -> None:
+    with open("/dev/full", "wb") as output:
+        done = subprocess.run(
+            [sys.executable, "-m", "prefork", *arguments], stdout=output, stderr=subprocess.PIPE, check=False
+        )
+
+    assert done.returncode == 1
+    assert done.stderr == b"prefork: cannot write to standard output: no space left on device\n"
+
+
 def test_the_command_imports_nothing_from_the_directory_where_it_is_started(tmp_path: Path) -> None:
     (tmp_path / "click.py").write_text("raise SystemExit('imported')")
     command = [sys.executable, "-m", "prefork", "--version"]

@@ -37,6 +37,18 @@ def test_the_line_never_fills_the_terminal(monkeypatch: pytest.MonkeyPatch) -> N
     assert max(len(re.sub(r"\x1b\[K", "", line)) for line in terminal.getvalue().split("\r")) == 39
 
 
+@pytest.mark.parametrize(
+    ("said", "shown"), [("\u4e16" * 500, "\u4e16" * 12), ("e\u0301" * 500, "e\u0301" * 24)], ids=["wide", "combined"]
+)
+def test_the_terminal_is_filled_by_cells(said: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    terminal = Terminal()
+    with Progress("reloading", terminal) as progress:
+        progress.hear(said, 1.0, {})
+
+    assert terminal.getvalue().split("\r")[-2] == f"reloading 0s | {shown}\x1b[K"
+
+
 def test_what_has_not_changed_is_not_written_again() -> None:
     terminal = Terminal()
     with Progress("reloading", terminal) as progress:

@@ -49,7 +49,10 @@ STATUS: dict[str, Any] = {
         {"address": "tcp://127.0.0.1:41234", "bind": "tcp://127.0.0.1:0"},
         {"address": "unix:/run/app.sock", "bind": "unix:/run/app.sock"},
     ],
-    "workers": [WORKER, {**WORKER, "slot": 1, "pid": None, "state": "starting", "threads_busy": 0, "rss": None, "requests": []}],
+    "workers": [
+        WORKER,
+        {**WORKER, "slot": 1, "pid": None, "state": "starting", "threads_busy": 0, "rss": None, "requests": []},
+    ],
     "totals": {"accepted": 1234567, "served": 1234560, "failed": 4, "restarts": 1, "reloads": 2, "reloads_failed": 1},
     "last_reload": {"generation": 3, "ok": False, "reason": "import failed", "detail": "Traceback", "ago": 65.0},
 }

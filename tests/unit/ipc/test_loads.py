@@ -83,3 +83,17 @@ def test_a_worker_alone_waits_for_nobody() -> None:
     worker.change(1)
 
     assert not worker.less_busy()
+
+
+@pytest.mark.parametrize("nonsense", [float("nan"), float("inf"), -1.0])
+def test_a_new_worker_begins_as_the_others_whatever_one_of_them_scribbles(nonsense: float) -> None:
+    loads = Loads(10)
+    scribbler, former, new = (loads.worker(slot) for slot in range(3))
+    for worker in (scribbler, former, new):
+        worker.clear()
+    former.change(0)
+    visit(former)
+    loads._numbers[1] = nonsense
+    new.change(0)
+
+    assert loads._numbers[3] == loads._numbers[2] == 2.0

@@ -39,6 +39,14 @@ def test_a_worker_that_is_missed_is_missed_in_the_status_and_the_server_stays_re
     assert supervisor.announcement.status == "serving: 0 of 1 workers, generation 1"
 
 
+def test_a_drained_fleet_says_so_whatever_else_it_does() -> None:
+    supervisor = served()
+    supervisor.handle(events.DrainRequested("prefork drain"), 10)
+    assert supervisor.announcement.status == "serving: 1 of 1 workers, generation 1, drained (not ready)"
+    supervisor.handle(events.ReloadRequested("SIGHUP"), 11)
+    assert supervisor.announcement.status.endswith("generation 2 replaces 1, drained (not ready)")
+
+
 def test_a_reload_says_who_replaces_whom_and_may_take_a_boot_for_each_step() -> None:
     supervisor = served()
     supervisor.handle(events.ReloadRequested("SIGHUP"), 10)
