@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 
+from prefork.serving.asked import AskedMixIn
 from prefork.serving.conversation import Conversation, handlers_at_work
 from prefork.serving.datagram import UDPServer
 from prefork.serving.http import HttpConversation, is_parkable
@@ -169,7 +170,7 @@ class ThreadPoolTCPServer(ThreadPoolMixIn, TCPServer):
     pass
 
 
-class ThreadPoolUDPServer(TruncationMixIn, ThreadPoolMixIn, UDPServer):
+class ThreadPoolUDPServer(AskedMixIn, TruncationMixIn, ThreadPoolMixIn, UDPServer):
     pass
 
 

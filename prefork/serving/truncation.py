@@ -23,11 +23,16 @@ class TruncationMixIn:
     def get_request(self) -> tuple[Any, Any]:
         """Return the next datagram with the socket, and its sender's address."""
         # A byte more than is wanted shows it as well as MSG_TRUNC does, and costs nothing.
-        data, client_address = self.socket.recvfrom(self.max_packet_size + 1)
+        data, answering, client_address = self._receive(self.max_packet_size + 1)
         if len(data) > self.max_packet_size:
             data = data[: self.max_packet_size]
             self._note_truncated(client_address)
-        return (data, self.socket), client_address
+        return (data, answering), client_address
+
+    def _receive(self, size: int) -> tuple[bytes, Any, Any]:
+        """Return the next datagram, what to answer it by, and its sender's address."""
+        data, client_address = self.socket.recvfrom(size)
+        return data, self.socket, client_address
 
     def _note_truncated(self, client_address: object) -> None:
         now = monotonic()

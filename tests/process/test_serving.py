@@ -41,6 +41,18 @@ def datagram_client(bind: str, project: Path) -> socket.socket:
     return client
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]"])
+def test_a_datagram_to_one_of_many_addresses_is_answered_from_there(serve: Serve, host: str) -> None:
+    with serve(target="app:Datagrams", bind=[f"udp://{host}:0"]) as server:
+        for asked in ("127.0.0.1", "127.0.0.2"):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+                client.settimeout(30)
+                client.connect((asked, server.address[1]))  # and so hears nobody else
+                client.send(b"hello")
+
+                assert client.recv(100) == b"1 hello"
+
+
 def test_one_handler_serves_several_listeners(serve: Serve, project: Path) -> None:
     path = str(project / "socket")
     with serve(bind=["tcp://127.0.0.1:0", f"unix:{path}"]) as server:
