@@ -9,10 +9,7 @@ client runs on the same cores, and is usually the bottleneck: server CPU per req
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import platform
 import re
 import statistics
 import subprocess
@@ -22,6 +19,7 @@ from pathlib import Path
 
 from tests.bench import plot
 from tests.bench.contenders import CONTENDERS, Contender, able
+from tests.bench.rounds import machine, medians, options, turns
 
 LOADS = {"new": ["-k", "0"], "kept": []}
 TITLES = {"new": "a new connection for each request", "kept": "kept connections"}
@@ -80,12 +78,9 @@ def ask(port: int, requests: int, options: list[str], clients: int = 50) -> str:
 def run(contenders: list[Contender], requests: int, rounds: int) -> dict[str, dict[str, list[Figures]]]:
     """Return every figure by load and server."""
     found: dict[str, dict[str, list[Figures]]] = {load: {one.name: [] for one in contenders} for load in LOADS}
-    for number in range(rounds):
-        turn = number % len(contenders)
-        for contender in contenders[turn:] + contenders[:turn]:
-            for load in LOADS:
-                print(f"round {number + 1} of {rounds}: {contender.name}, {TITLES[load]}", file=sys.stderr, flush=True)
-                found[load][contender.name].append(measure(contender, load, requests))
+    for contender in turns(contenders, rounds):
+        for load in LOADS:
+            found[load][contender.name].append(measure(contender, load, requests))
     return found
 
 
@@ -98,23 +93,14 @@ def table(title: str, rows: dict[str, list[Figures]]) -> list[str]:
     ]
     for name, figures in rows.items():
         cpu = [one.cpu_us for one in figures]
-        middle = [
-            statistics.median(getattr(one, field) for one in figures)
-            for field in ("rate", "p50_ms", "p99_ms", "p999_ms", "memory_mb")
-        ]
+        middle = medians(figures, "rate", "p50_ms", "p99_ms", "p999_ms", "memory_mb")
         cells = f"{middle[0]:.0f} | {middle[1]:.2f} | {middle[2]:.2f} | {middle[3]:.2f} | {middle[4]:.0f}"
         lines.append(f"| {name} | {statistics.median(cpu):.1f} | {min(cpu):.1f}-{max(cpu):.1f} | {cells} |")
     return [*lines, ""]
 
 
-def machine() -> str:
-    return f"{os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}"
-
-
 def main() -> int:
-    parser = argparse.ArgumentParser(description="What a connection costs, beside the peers.")
-    parser.add_argument("--requests", type=int, default=20_000)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = options("What a connection costs, beside the peers.", requests=20_000)
     parser.add_argument("--only", default="", help="only servers whose name contains this")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--svg", type=Path, help="a plot of the CPU per request")
@@ -132,11 +118,11 @@ def main() -> int:
             json.dumps({"machine": machine(), "requests": asked.requests, "figures": plain}, indent=1)
         )
     if asked.svg:
-        medians = {
+        costs = {
             TITLES[load]: {name: statistics.median(one.cpu_us for one in each) for name, each in rows.items()}
             for load, rows in found.items()
         }
-        asked.svg.write_text(plot.bars("server CPU for each request, microseconds", machine(), medians))
+        asked.svg.write_text(plot.bars("server CPU for each request, microseconds", machine(), costs))
     return 0
 
 

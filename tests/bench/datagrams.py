@@ -7,7 +7,6 @@ First as many queries as there is time for, then 70 % of that rate, at which non
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import statistics
@@ -18,8 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tests.bench import plot
-from tests.bench.connections import ClientFailed, machine
+from tests.bench.connections import ClientFailed
 from tests.bench.contenders import DATAGRAM_CONTENDERS, Contender, able
+from tests.bench.rounds import machine, medians, options, turns
 
 NAMES = "example.test A\nwww.example.test AAAA\nmail.example.test A\n"
 
@@ -62,34 +62,29 @@ def ask(port: int, seconds: int, most: int = 0) -> tuple[int, int, float]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="What a datagram costs, beside the peers.")
-    parser.add_argument("--seconds", type=int, default=5)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = options("What a datagram costs, beside the peers.", seconds=5)
     parser.add_argument("--only", default="", help="only servers whose name contains this")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--svg", type=Path, help="a plot of the CPU per query")
     asked = parser.parse_args()
     contenders = [one for one in able(DATAGRAM_CONTENDERS) if asked.only in one.name]
     rows: dict[str, list[Figures]] = {one.name: [] for one in contenders}
-    for number in range(asked.rounds):
-        turn = number % len(contenders)
-        for contender in contenders[turn:] + contenders[:turn]:
-            print(f"round {number + 1} of {asked.rounds}: {contender.name}", file=sys.stderr, flush=True)
-            rows[contender.name].append(measure(contender, asked.seconds))
+    for contender in turns(contenders, asked.rounds):
+        rows[contender.name].append(measure(contender, asked.seconds))
     print(f"{machine()}; {asked.seconds} s of queries, medians of {asked.rounds} rounds\n")
     print("| server | CPU us/query | (min-max) | queries/s | queries/CPU second | lost at 70 % |")
     print("|---|---|---|---|---|---|")
     for name, figures in rows.items():
         cpu = [one.cpu_us for one in figures]
-        middle, rate = statistics.median(cpu), statistics.median(one.rate for one in figures)
+        middle, rate = medians(figures, "cpu_us", "rate")
         lost = sum(one.lost_at_70_percent for one in figures)
         print(f"| {name} | {middle:.1f} | {min(cpu):.1f}-{max(cpu):.1f} | {rate:.0f} | {1e6 / middle:.0f} | {lost} |")
     if asked.json:
         plain = {name: [asdict(one) for one in figures] for name, figures in rows.items()}
         asked.json.write_text(json.dumps({"machine": machine(), "figures": plain}, indent=1))
     if asked.svg:
-        medians = {name: statistics.median(one.cpu_us for one in figures) for name, figures in rows.items()}
-        asked.svg.write_text(plot.bars("server CPU for each query, microseconds", machine(), {"DNS over UDP": medians}))
+        costs = {name: statistics.median(one.cpu_us for one in figures) for name, figures in rows.items()}
+        asked.svg.write_text(plot.bars("server CPU for each query, microseconds", machine(), {"DNS over UDP": costs}))
     return 0
 
 

@@ -8,34 +8,34 @@ rounds.
 
 from __future__ import annotations
 
-import argparse
 import re
 import socket
-import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tests.bench.connections import ClientFailed, machine
+from tests.bench.connections import ClientFailed
 from tests.bench.contenders import ROOT, WORKERS, Contender, Running, able, prefork_contender
+from tests.bench.rounds import machine, medians, options, turns
 
 THREADS = 16
 LOADS = {"kept connections": [], "a new connection for each request": ["-H", "Connection: close"]}
 
 
 @contextmanager
-def gunicorn() -> Iterator[Running]:
+def gunicorn(application: str, workers: int, *options: str) -> Iterator[Running]:
+    """Run gunicorn with threads; it is ready when it has answered once."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         descriptor, port = listener.fileno(), listener.getsockname()[1]
-        command = [sys.executable, "-m", "gunicorn", "-k", "gthread", "-w", str(WORKERS), "--threads", str(THREADS)]
-        command += ["-b", f"fd://{descriptor}", "--log-level", "warning", "tests.bench.hello:application"]
+        command = [sys.executable, "-m", "gunicorn", "-k", "gthread", "-w", str(workers), "--threads", str(THREADS)]
+        command += ["-b", f"fd://{descriptor}", "--log-level", "warning", *options, application]
         process = subprocess.Popen(command, cwd=ROOT, pass_fds=[descriptor])
     try:
         with socket.create_connection(("127.0.0.1", port)) as client:
             client.sendall(b"GET / HTTP/1.0\r\n\r\n")
-            client.recv(100)
+            assert client.recv(100)
         yield Running(port, process.pid)
     finally:
         process.terminate()
@@ -44,7 +44,7 @@ def gunicorn() -> Iterator[Running]:
 
 CONTENDERS = [
     prefork_contender("http.server's handler", "tests.bench.hello:HelloHandler"),
-    Contender("gunicorn gthread", gunicorn),
+    Contender("gunicorn gthread", lambda: gunicorn("tests.bench.hello:application", WORKERS)),
 ]
 
 
@@ -76,21 +76,15 @@ def ask(port: int, seconds: int, options: list[str]) -> tuple[int, float]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="HTTP beside gunicorn's threads.")
-    parser.add_argument("--seconds", type=int, default=5)
-    parser.add_argument("--rounds", type=int, default=5)
-    asked = parser.parse_args()
+    asked = options("HTTP beside gunicorn's threads.", seconds=5).parse_args()
     contenders = able(CONTENDERS)
-    for load, options in LOADS.items():
+    for load, extra in LOADS.items():
         rows: dict[str, list[Figures]] = {one.name: [] for one in contenders}
-        for number in range(asked.rounds):
-            for contender in contenders if number % 2 else reversed(contenders):
-                rows[contender.name].append(measure(contender, asked.seconds, options))
+        for contender in turns(contenders, asked.rounds):
+            rows[contender.name].append(measure(contender, asked.seconds, extra))
         print(f"{load} ({machine()}):\n\n| server | CPU us/request | requests/s | p99 ms |\n|---|---|---|---|")
         for name, figures in rows.items():
-            cpu, rate, p99 = (
-                statistics.median(getattr(one, field) for one in figures) for field in ("cpu_us", "rate", "p99_ms")
-            )
+            cpu, rate, p99 = medians(figures, "cpu_us", "rate", "p99_ms")
             print(f"| {name} | {cpu:.0f} | {rate:.0f} | {p99:.1f} |")
         print()
     return 0

@@ -8,12 +8,11 @@ connection; the handler answers at once, or waits first, so that others wait beh
 
 from __future__ import annotations
 
-import argparse
-import statistics
 import sys
 
-from tests.bench.connections import Figures, machine, measure
+from tests.bench.connections import Figures, measure
 from tests.bench.contenders import Contender, prefork_contender
+from tests.bench.rounds import machine, medians, options, turns
 
 HANDLERS = {
     "answers at once": "PongHandler",
@@ -24,29 +23,20 @@ WAYS = {"keeps the lead": "pong", "promotes for each": "each_promoted"}
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="What a leader that keeps the lead gains and loses.")
-    parser.add_argument("--requests", type=int, default=20_000)
-    parser.add_argument("--rounds", type=int, default=5)
-    asked = parser.parse_args()
+    asked = options("What a leader that keeps the lead gains and loses.", requests=20_000).parse_args()
     contenders: list[tuple[str, str, Contender]] = [
         (handler, way, prefork_contender(f"{handler}, {way}", f"tests.bench.{module}:{name}"))
         for handler, name in HANDLERS.items()
         for way, module in WAYS.items()
     ]
     found: dict[tuple[str, str], list[Figures]] = {(handler, way): [] for handler, way, _ in contenders}
-    for number in range(asked.rounds):
-        print(f"round {number + 1} of {asked.rounds}", file=sys.stderr, flush=True)
-        turn = number % len(contenders)
-        for handler, way, contender in contenders[turn:] + contenders[:turn]:
-            found[handler, way].append(measure(contender, "new", asked.requests))
+    for handler, way, contender in turns(contenders, asked.rounds):
+        found[handler, way].append(measure(contender, "new", asked.requests))
     print(f"{machine()}; medians of {asked.rounds} rounds of {asked.requests} requests\n")
     print("| the handler | the leader | CPU us/request | requests/s | p50 ms | p99 ms |")
     print("|---|---|---|---|---|---|")
     for (handler, way), figures in found.items():
-        cpu, rate, p50, p99 = (
-            statistics.median(getattr(one, field) for one in figures)
-            for field in ("cpu_us", "rate", "p50_ms", "p99_ms")
-        )
+        cpu, rate, p50, p99 = medians(figures, "cpu_us", "rate", "p50_ms", "p99_ms")
         print(f"| {handler} | {way} | {cpu:.1f} | {rate:.0f} | {p50:.2f} | {p99:.2f} |")
     return 0
 

@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from prefork import testing
-from tests.bench.connections import PERCENTILES, ask, machine, percentiles_of
+from tests.bench.connections import PERCENTILES, ask, percentiles_of
+from tests.bench.rounds import machine
 from tests.support.addresses import host_and_port
 
 

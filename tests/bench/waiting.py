@@ -5,30 +5,25 @@ python -m tests.bench.waiting [--requests N] [--rounds N]
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 
-from tests.bench.connections import machine, measure
+from tests.bench.connections import measure
 from tests.bench.contenders import Contender, peer_waiting
 from tests.bench.peers.waiting import WAYS
+from tests.bench.rounds import machine, options, turns
 
 THREADS = (4, 16, 64)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="What a new connection costs by the way to wait for it.")
-    parser.add_argument("--requests", type=int, default=40_000)
-    parser.add_argument("--rounds", type=int, default=5)
-    asked = parser.parse_args()
+    asked = options("What a new connection costs by the way to wait for it.", requests=40_000).parse_args()
     contenders: list[tuple[str, int, Contender]] = [
         (way, threads, peer_waiting(way, threads)) for way in WAYS for threads in THREADS
     ]
     found: dict[tuple[str, int], list[float]] = {(way, threads): [] for way, threads, _ in contenders}
-    for number in range(asked.rounds):
-        print(f"round {number + 1} of {asked.rounds}", file=sys.stderr, flush=True)
-        for way, threads, contender in contenders[number:] + contenders[:number]:
-            found[way, threads].append(measure(contender, "new", asked.requests).cpu_us)
+    for way, threads, contender in turns(contenders, asked.rounds):
+        found[way, threads].append(measure(contender, "new", asked.requests).cpu_us)
     print(f"{machine()}; CPU us/request, medians of {asked.rounds} rounds of {asked.requests} requests\n")
     print("| way to wait | " + " | ".join(f"{threads} threads" for threads in THREADS) + " |")
     print("|---|" + "---|" * len(THREADS))

@@ -1,0 +1,37 @@
+"""Clients that are connected and say nothing: each has sent a line and had its answer, so that it is parked."""
+
+from __future__ import annotations
+
+import resource
+import select
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from prefork import testing
+from tests.support.addresses import host_and_port
+
+_LINE, _ANSWER = b"PING\r\n", b"+PONG\r\n"
+
+
+@contextmanager
+def crowd(server: testing.Server, number: int) -> Iterator[None]:
+    """Hold so many clients of a server whose handlers can park, during the block."""
+    with ExitStack() as clients:
+        for _ in range(number):
+            client = clients.enter_context(socket.create_connection(host_and_port(server), 60))
+            client.sendall(_LINE)
+            assert client.recv(len(_ANSWER)) == _ANSWER
+        while parked(server) < number:
+            select.select([], [], [], 0.01)
+        yield
+
+
+def parked(server: testing.Server) -> int:
+    return sum(worker["parked"] for worker in server.workers())
+
+
+def allow_many_descriptors() -> None:
+    """Raise our limit, which the servers inherit, as far as we may."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
