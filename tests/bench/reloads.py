@@ -1,8 +1,9 @@
 """Short requests while a reload is asked for every 100 ms: how many fail, and what it costs those that wait.
 
-    python -m tests.bench.reloads [--requests N] [--every SECONDS]
+    python -m tests.bench.reloads [--requests N] [--every SECONDS] [--slow]
 
 The client is redis-benchmark with 10 connections at a time, each for one request. It ends at the first that fails.
+With `--slow --every 1.5` the new code is being imported for most of the time.
 """
 
 from __future__ import annotations
@@ -44,8 +45,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Short requests while reloads are asked for.")
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--every", type=float, default=0.1)
+    parser.add_argument("--slow", action="store_true", help="of an application that computes for 1 s when imported")
     asked = parser.parse_args()
-    with testing.serve("tests.bench.pong:PongHandler", workers=2, canary_time=0) as server:
+    module = "slow_pong" if asked.slow else "pong"
+    with testing.serve(f"tests.bench.{module}:PongHandler", workers=2, canary_time=0) as server:
         port = host_and_port(server)[1]
         calm = percentiles_of(ask(port, asked.requests // 10, ["-k", "0"], clients=10))
         with reloading(server, asked.every) as times:
