@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
-from prefork.serving.handlers import BaseRequestHandler
+from prefork.serving.messages import MessageRequestHandler
 
 _HEAD_BYTES = 4096
-_REQUEST_TIME = 2.0
+REQUEST_TIME = 2.0  # seconds for all of a request
 _ANSWER_TIME = 5.0  # nearly every answer fits into the kernel's buffer, so that no thread waits for its reader
 _ANSWER_BUFFER = 1 << 20
 _END_OF_HEAD = b"\r\n\r\n"
@@ -62,61 +62,86 @@ class Refused(Exception):
         self.response = Response(f"{reason}\n".encode(), status=status, headers=headers)
 
 
-class HttpHandler(BaseRequestHandler):
-    """Serves one request from `server.pages`."""
+def _too_late() -> Refused:
+    return Refused(HTTPStatus.REQUEST_TIMEOUT, f"the request took longer than {REQUEST_TIME:g} seconds")
 
+
+class HttpHandler(MessageRequestHandler):
+    """Serves one request from `server.pages`. While it waits for a head, or the rest of it, no thread waits with it."""
+
+    rbufsize = 0  # what has come is kept here
     request: socket.socket
     server: Any
 
-    def handle(self) -> None:
-        """Read, answer, and end the connection."""
+    def setup(self) -> None:
+        """Make room for an answer, so that no thread waits for its reader."""
+        super().setup()
         self.request.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ANSWER_BUFFER)
-        deadline = time.monotonic() + _REQUEST_TIME
-        try:
-            self._serve(deadline)
-        except OSError:
-            pass  # it has gone, or does not read: its connection is closed either way
+        self._deadline = time.monotonic() + REQUEST_TIME
+        self._received = b""
+        self._refused = False
 
-    def _serve(self, deadline: float) -> None:
+    def handle_message(self) -> None:
+        """Take what has come, and answer when the head is complete."""
         try:
-            head, more = read_head(self.request, deadline)
-            if not head:
-                return
-            request = parse_head(head)
-            if more:
-                raise Refused(HTTPStatus.BAD_REQUEST, "more came after the request: one is served, without a body")
-            if _is_loopback(self.request):
-                _check_host(request)
-        except Refused as refused:
-            self._send(refused.response)
-            _read_rest(self.request, deadline)
-        else:
-            self._send(self.server.pages.respond(request), with_body=request.method != "HEAD")
+            self._take()
+        except OSError:
+            self.close_connection = True  # it has gone, or does not read
+
+    def finish(self) -> None:
+        """Tell a client whose head did not come in time."""
+        if self._received and not self._refused and not self.close_connection:
+            try:
+                self._refuse(_too_late())
+            except OSError:
+                pass
+        super().finish()
+
+    def _take(self) -> None:
+        chunk = self.request.recv(_HEAD_BYTES - len(self._received))
+        late = time.monotonic() > self._deadline
+        if not chunk or (self._refused and late):
+            self.close_connection = True
+        elif not self._refused:  # else it is only read: closing while something is unread would take the answer back
+            self._received += chunk
+            try:
+                self._serve(late)
+            except Refused as refused:
+                self._refuse(refused)
+
+    def _serve(self, late: bool) -> None:
+        found = split_head(self._received)
+        if found is None:
+            if late:
+                raise _too_late()
+            return
+        request = parse_head(found[0])
+        if found[1]:
+            raise Refused(HTTPStatus.BAD_REQUEST, "more came after the request: one is served, without a body")
+        if _is_loopback(self.request):
+            _check_host(request)
+        self._send(self.server.pages.respond(request), with_body=request.method != "HEAD")
+        self.close_connection = True
+
+    def _refuse(self, refused: Refused) -> None:
+        self._refused = True
+        self._received = b""
+        self._send(refused.response)
+        self.request.shutdown(socket.SHUT_WR)
 
     def _send(self, response: Response, with_body: bool = True) -> None:
         self.request.settimeout(_ANSWER_TIME)
         self.request.sendall(encode_head(response) + (response.body if with_body else b""))
 
 
-def read_head(connection: socket.socket, deadline: float) -> tuple[bytes, bytes]:
-    """Return the head of a request and what came after it, or nothing if it hangs up. Raise Refused."""
-    received = b""
-    while _END_OF_HEAD not in received:
-        if len(received) >= _HEAD_BYTES:
-            raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the head is longer than 4 KB")
-        remaining = deadline - time.monotonic()
-        if remaining <= 0:
-            raise Refused(HTTPStatus.REQUEST_TIMEOUT, "the request took longer than 2 seconds")
-        connection.settimeout(remaining)
-        try:
-            chunk = connection.recv(_HEAD_BYTES - len(received))
-        except TimeoutError:
-            continue
-        if not chunk:
-            return b"", b""
-        received += chunk
-    head, _, more = received.partition(_END_OF_HEAD)
-    return head, more
+def split_head(received: bytes) -> tuple[bytes, bytes] | None:
+    """Return the head of a request and what came after it, or None if it is not complete. Raise Refused."""
+    head, end, more = received.partition(_END_OF_HEAD)
+    if end:
+        return head, more
+    if len(received) >= _HEAD_BYTES:
+        raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the head is longer than 4 KB")
+    return None
 
 
 def parse_head(head: bytes) -> Request:
@@ -182,12 +207,3 @@ def _check_host(request: Request) -> None:
         if name.lower() != "localhost":
             reason = "this is a local address: ask for it by number, or as localhost"
             raise Refused(HTTPStatus.MISDIRECTED_REQUEST, reason) from None
-
-
-def _read_rest(connection: socket.socket, deadline: float) -> None:
-    """Let the client read why it was refused: closing while something of it is unread would take the answer back."""
-    connection.shutdown(socket.SHUT_WR)
-    while (remaining := deadline - time.monotonic()) > 0:
-        connection.settimeout(remaining)
-        if not connection.recv(65536):
-            return

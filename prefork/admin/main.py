@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from prefork.admin.agent import AgentHandler
-from prefork.admin.http import HttpHandler
+from prefork.admin.http import REQUEST_TIME, HttpHandler
 from prefork.admin.pages import Pages
 from prefork.errors import ApplicationError
 from prefork.ipc import messages
@@ -81,7 +81,7 @@ def _serve(order: Order) -> None:
         return
     processes.die_with_parent(order.master_pid)
     pages = Pages(order.master_pid)
-    pool = Pool(_THREADS)
+    pool = Pool(_THREADS, idle_timeout=REQUEST_TIME)
     handlers: dict[str, type[HttpHandler | AgentHandler]] = {"admin": HttpHandler, "agent": AgentHandler}
     for index, (purpose, listener) in enumerate(order.sockets.items()):
         pool.add(Server(listener, handlers[purpose], pages), index)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import select
 import signal
 import socket
 import threading
@@ -325,17 +326,37 @@ def test_head_is_answered_without_the_page(serve: Serve) -> None:
 
 @pytest.mark.fault("admin-client")
 def test_slow_and_silent_clients_delay_nobody(serve: Serve) -> None:
-    """More of them than the helper has threads; each has two seconds."""
     with serve(workers=1, admin=ANYWHERE) as server:
         admin = address_of(server)
-        idle = [connect(admin) for _ in range(40)]
-        for client in idle[:20]:
-            client.sendall(b"GET /metr")
 
+        def is_served_beside_them() -> bool:
+            """Have a page while more clients than the helper has threads are in the middle of their requests."""
+            with ExitStack() as clients:
+                slow = [clients.enter_context(connect(admin)) for _ in range(80)]
+                for client in slow[:40]:
+                    client.sendall(b"GET /metr")
+                for client in slow[:10]:
+                    client.sendall(b"ics")
+                assert fetch(admin, "/livez")[0] == 200
+                return not select.select(slow, [], [], 0)[0]  # none of them had to be sent away before
+
+        eventually(is_served_beside_them)
         assert fetch(admin, "/metrics")[0] == 200
         assert ask_once(server.address, "version") == "1"
-        for client in idle:
-            client.close()
+
+
+@pytest.mark.fault("admin-client")
+def test_clients_that_were_refused_and_stay_delay_nobody(serve: Serve) -> None:
+    with serve(workers=1, admin=ANYWHERE) as server, ExitStack() as clients:
+        admin = address_of(server)
+        refused = [clients.enter_context(connect(admin)) for _ in range(80)]
+        for client in refused:
+            client.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert client.recv(12) == b"HTTP/1.1 405"
+            client.sendall(b"more of it")
+
+        assert fetch(admin, "/livez")[0] == 200
+        assert read_all(refused[-1]).endswith(b"only GET and HEAD are served\n")
 
 
 @pytest.mark.fault("admin-client")

@@ -1,11 +1,8 @@
 """As much HTTP as a page of numbers needs: what is served, and everything else refused."""
 
-import socket
-import time
-
 import pytest
 
-from prefork.admin.http import Refused, Request, Response, encode_head, parse_head, read_head
+from prefork.admin.http import Refused, Request, Response, encode_head, parse_head, split_head
 
 HOST = b"\r\nHost: localhost"
 
@@ -65,32 +62,15 @@ def test_what_others_might_read_otherwise_is_refused(head: bytes) -> None:
     assert refusal(head) == 400
 
 
-def test_a_head_is_read_in_pieces_and_what_follows_is_kept_apart() -> None:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        theirs.sendall(b"GET / HTTP/1.0\r\n\r")
-        theirs.sendall(b"\nGET /second")
-
-        assert read_head(ours, time.monotonic() + 30) == (b"GET / HTTP/1.0", b"GET /second")
+def test_what_follows_a_head_is_kept_apart() -> None:
+    assert split_head(b"GET / HTTP/1.0\r\n\r\nGET /second") == (b"GET / HTTP/1.0", b"GET /second")
 
 
-def test_who_hangs_up_has_asked_nothing() -> None:
-    ours, theirs = socket.socketpair()
-    with ours:
-        theirs.sendall(b"GET / HTTP/1.0\r\n")
-        theirs.close()
-
-        assert read_head(ours, time.monotonic() + 30) == (b"", b"")
-
-
-@pytest.mark.parametrize(("sent", "patience", "status"), [(b"x" * 4096, 30, 431), (b"GET / HTTP", 0.01, 408)])
-def test_a_head_that_is_long_or_late_is_refused(sent: bytes, patience: float, status: int) -> None:
-    ours, theirs = socket.socketpair()
-    with ours, theirs, pytest.raises(Refused) as refused:
-        theirs.sendall(sent)
-        read_head(ours, time.monotonic() + patience)
-
-    assert refused.value.response.status == status
+def test_a_head_is_waited_for_until_it_is_too_long() -> None:
+    assert split_head(b"GET / HTTP/1.0\r\n\r") is None
+    with pytest.raises(Refused) as refused:
+        split_head(b"x" * 4096)
+    assert refused.value.response.status == 431
 
 
 def test_an_answer_says_what_it_is_and_that_it_is_the_only_one() -> None:
