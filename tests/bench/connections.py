@@ -58,8 +58,12 @@ def measure(contender: Contender, load: str, requests: int) -> Figures:
 
 def percentiles_of(report: str) -> list[float]:
     """Return the milliseconds within which so many per cent of the requests were answered."""
-    latencies = [(float(percent), float(ms)) for percent, ms, _ in _BELOW.findall(report)]
-    return [next(ms for percent, ms in latencies if percent >= wanted) for wanted in PERCENTILES]
+    return [next(ms for percent, ms in latencies_of(report) if percent >= wanted) for wanted in PERCENTILES]
+
+
+def latencies_of(report: str) -> list[tuple[float, float]]:
+    """Return pairs: so many per cent were answered within so many ms."""
+    return [(float(percent), float(ms)) for percent, ms, _ in _BELOW.findall(report)]
 
 
 def ask(port: int, requests: int, options: list[str], clients: int = 50) -> str:

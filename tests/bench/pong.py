@@ -3,6 +3,7 @@
 import itertools
 import socketserver
 import threading
+import time
 
 from prefork.serving import MessageRequestHandler
 
@@ -43,4 +44,14 @@ class SometimesWaitingPongHandler(PongHandler):
     def handle(self) -> None:
         if next(self.connections) % 100 == 0:
             NOTHING.wait(0.05)
+        super().handle()
+
+
+class BusyPongHandler(PongHandler):
+    """Computes for 5 ms before it serves."""
+
+    def handle(self) -> None:
+        end = time.thread_time() + 0.005
+        while time.thread_time() < end:
+            pass
         super().handle()
