@@ -128,19 +128,21 @@ class BaseServer:
             self.__pause = None
         self._serve_request(request, client_address)
 
-    def _serve_request(self, request: Any, client_address: Any) -> None:
-        """Take a request through every hook after `get_request()`."""
+    def _serve_request(self, request: Any, client_address: Any) -> Exception | None:
+        """Take a request through every hook after `get_request()`; return the error that was handled, if there was."""
         if not self.verify_request(request, client_address):
             self.shutdown_request(request)
-            return
+            return None
         try:
             self.process_request(request, client_address)
-        except Exception:
+        except Exception as error:
             self.handle_error(request, client_address)
             self.shutdown_request(request)
+            return error
         except BaseException:
             self.shutdown_request(request)
             raise
+        return None
 
     def __note_failure(self, error: OSError) -> None:
         """Let the listener rest if the system is exhausted. Any other failure means that the request has gone."""

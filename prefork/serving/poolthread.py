@@ -84,7 +84,9 @@ class PoolThread(threading.Thread):
             self.pool.activity.opened(self.row, intake.index, client_address)
             if self.pool.idle_timeout and hasattr(request, "settimeout"):  # a datagram has none
                 request.settimeout(self.pool.idle_timeout)
-            BaseServer._serve_request(intake.server, request, client_address)
+            error = BaseServer._serve_request(intake.server, request, client_address)
+            if error is not None and not went_idle(error):  # whatever raised it: a handler, a stage, a method of theirs
+                self.failed = True
         except BaseException as error:
             self.failed = True
             self._end_escaped(error, intake.server, request, client_address)

@@ -225,6 +225,18 @@ def test_a_handler_that_raises_is_reported_with_the_client_behind_the_proxy(
     assert bench.servers[0].errors == [CLIENT]
 
 
+def test_what_goes_wrong_on_the_way_is_reported_and_counted_as_failed(bench: Bench) -> None:
+    def is_trusted(client_address: Any) -> bool:
+        raise ValueError
+
+    make(bench, trusted_proxies=is_trusted)
+    with bench.connect() as client:
+        assert ended(client)
+
+        assert bench.notes.wait_for("closed", 0, True)
+        assert bench.servers[0].errors == [client.getsockname()]
+
+
 def test_an_open_tls_connection_can_be_cut(bench: Bench, authority: Authority, context: ssl.SSLContext) -> None:
     pool = make(bench, Echo, tls_context=context)
     with authority.client_context().wrap_socket(bench.connect(), server_hostname="localhost") as client:
