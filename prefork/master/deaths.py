@@ -79,7 +79,7 @@ class Deaths:
         self.recent.append(death)
         for request in death.in_flight:
             _record_lost(request, death)
-        if not worker.leaving:
+        if not (worker.leaving and worker.kill_reason):  # else its time to drain was over, whoever it served
             self._look_for_suspects(death)
         return death
 

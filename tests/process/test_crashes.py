@@ -4,12 +4,13 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.process.conftest import Serve
 from tests.process.test_hung_handlers import open_guilty, open_healthy, stack_below
-from tests.support.clients import LineClient, ask_once
+from tests.support.clients import LineClient, ask_once, eventually
 from tests.support.control_groups import control_group
 
 SEGFAULT = "eval __import__('ctypes').string_at(0)"
@@ -35,6 +36,36 @@ def test_a_message_that_crashes_its_worker_is_named_each_time_and_suspected_the_
 
         assert "suspect: peer 127.0.0.1 was being served at 2 crashes" in server.log
         assert server.status()["totals"]["suspects"] == 2
+
+
+def test_a_crash_of_a_worker_that_drains_counts_too(serve: Serve) -> None:
+    with serve(workers=1, canary_time=0) as server:
+        with open_guilty(server, "GET bomb") as old:
+            server.reload()
+            with open_guilty(server, "GET bomb") as new:
+                for client in (new, old):
+                    client.send(SEGFAULT)
+                    client.wait_for_end()
+
+        server.wait_for_log("suspect: tag 'GET bomb' was being served at 2 crashes")
+
+
+def is_held(worker: dict[str, Any]) -> bool:
+    return worker["state"] == "serving" and (worker["beat_age"] or 0) > 1
+
+
+def test_who_outstays_drain_timeout_is_no_suspect(serve: Serve) -> None:
+    deaf = "eval __import__('ctypes').PyDLL(None).sleep(3600)"  # and holds the interpreter
+    with serve(workers=1, canary_time=0, drain_timeout=0.2, kill_timeout=0.2) as server:
+        for _ in range(2):
+            with open_guilty(server, "GET bomb") as client:
+                client.send(deaf)
+                eventually(lambda: any(is_held(worker) for worker in server.workers()))
+                server.reload()
+                client.wait_for_end()
+        eventually(lambda: len(server.status()["deaths"]) == 2)
+
+        assert "suspect: " not in server.log
 
 
 @pytest.mark.parametrize(
