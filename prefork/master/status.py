@@ -23,7 +23,7 @@ from prefork.system.sockets import Listener
 from prefork.system.usage import resident_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 _DECISIONS_KEPT = 50
 # What is being served costs some 10 us each to tell, and the master does nothing else meanwhile.
@@ -60,8 +60,7 @@ def describe(
     current = generations.find(supervisor.generation)  # released, while only workers of former ones drain
     living = {one.number: one for one in processes.living()}
     tallies = {number: one.rows.tallies() for number, one in living.items()}
-    busy = sum(one.rows.count_busy() for one in living.values())
-    most = None if busy <= _MOST_REQUESTS else max(1, _MOST_REQUESTS // len(living))  # of each worker
+    most = most_of_each([one.rows.count_busy() for one in living.values()])
     by_listener = add_up([processes.tallies_of_the_dead, *tallies.values()])
     return {
         "name": settings.name,
@@ -102,6 +101,11 @@ def describe(
         "backoff_waited": supervisor.total_wait(now),
         "last_reload": _describe_reload(supervisor.last_reload, now),
     }
+
+
+def most_of_each(busy: Sequence[int]) -> int | None:
+    """Return how many requests may be told of each worker, if so many are being served in each; None: all."""
+    return None if sum(busy) <= _MOST_REQUESTS else max(1, _MOST_REQUESTS // len(busy))
 
 
 def describe_health(supervisor: Supervisor) -> dict[str, object]:

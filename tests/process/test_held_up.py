@@ -32,7 +32,7 @@ ANYWHERE = "tcp://127.0.0.1:0"
 
 def ask_half(server: Server, stack: ExitStack) -> None:
     """Send half a line of JSON, from as many clients as may be connected."""
-    for _ in range(32):
+    for _ in range(40):
         stack.enter_context(connect_to(server)).sendall(b'{"command": "sta')
 
 
@@ -53,7 +53,7 @@ def say_nothing(server: Server, stack: ExitStack) -> None:
 def ask_all_at_once(server: Server, stack: ExitStack) -> None:
     """Ask for the status with as many clients as may be connected, and do not read it."""
     for _ in range(3):
-        clients = [stack.enter_context(connect_to(server)) for _ in range(32)]
+        clients = [stack.enter_context(connect_to(server)) for _ in range(40)]
         for client in clients:
             client.sendall(b'{"command": "status"}\n')
         for client in clients:
