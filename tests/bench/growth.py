@@ -2,8 +2,8 @@
 
     python -m tests.bench.growth [--requests N] [--rounds N]
 
-Clients are parked (`MessageRequestHandler`, 8 threads a worker); redis-benchmark asks beside them, with a connection
-for each request or with 50 kept ones. Medians over the rounds.
+Clients are parked (`MessageRequestHandler`, 8 threads a worker); redis-benchmark asks beside them, with new connections
+one after another and 50 at a time, and with 50 kept ones. Medians over the rounds.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ CLIENTS = (1, 100, 10_000)
 class Figures:
     """One round of one number of workers and of parked clients."""
 
-    new_us: float  # CPU of all processes for a new connection
+    single_us: float  # CPU of all processes for a new connection, one after another
+    new_us: float  # for one of many at a time
     new_p99_ms: float
     kept_us: float  # for a request on a kept one
     kept_p99_ms: float
@@ -42,15 +43,16 @@ def measure(workers: int, clients: int, requests: int) -> Figures:
         ask(running.port, requests // 10, ["-k", "0"])
         with crowd(server, clients):
             began, used = time.monotonic(), sum(master.cpu_times()[:2])
+            single_us, _ = cost(running, requests // 10, ["-k", "0"], clients=1)
             new_us, new_p99 = cost(running, requests, ["-k", "0"])
             kept_us, kept_p99 = cost(running, requests, [])
             percent = 100 * (sum(master.cpu_times()[:2]) - used) / (time.monotonic() - began)
-    return Figures(new_us, new_p99, kept_us, kept_p99, percent)
+    return Figures(single_us, new_us, new_p99, kept_us, kept_p99, percent)
 
 
-def cost(server: Running, requests: int, load: list[str]) -> tuple[float, float]:
+def cost(server: Running, requests: int, load: list[str], clients: int = 50) -> tuple[float, float]:
     before = server.cpu()
-    report = ask(server.port, requests, load)
+    report = ask(server.port, requests, load, clients)
     return 1e6 * (server.cpu() - before) / requests, percentiles_of(report)[1]
 
 
@@ -61,10 +63,12 @@ def main() -> int:
     for workers, clients in turns(list(found), asked.rounds):
         found[workers, clients].append(measure(workers, clients, asked.requests))
     print(f"{machine()}; medians of {asked.rounds} rounds of {asked.requests} requests\n")
-    print("| workers | parked | new: CPU us | p99 ms | kept: CPU us | p99 ms | master, % of a core |")
-    print("|---|---|---|---|---|---|---|")
+    print(
+        "| workers | parked | one by one: CPU us | new: CPU us | p99 ms | kept: CPU us | p99 ms | master, % of a core |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     for (workers, clients), figures in found.items():
-        cells = medians(figures, "new_us", "new_p99_ms", "kept_us", "kept_p99_ms", "master_percent")
+        cells = medians(figures, "single_us", "new_us", "new_p99_ms", "kept_us", "kept_p99_ms", "master_percent")
         print(f"| {workers} | {clients} | " + " | ".join(f"{cell:.1f}" for cell in cells) + " |")
     return 0
 
