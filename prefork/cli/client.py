@@ -20,6 +20,7 @@ from prefork.errors import NoSuchServer, NotDone
 PATIENCE = 10.0
 _MOMENT = 0.1
 _MOST_BYTES = 64 * 1024 * 1024  # of one line; a status of the largest fleet with all its requests is far below
+_TIMEVAL = struct.Struct("@ll")  # struct timeval
 _CREDENTIALS = struct.Struct("=iII")  # struct ucred: pid, uid, gid (unix(7))
 
 
@@ -161,13 +162,18 @@ def is_believable(place: ControlPlace, pid: int, uid: int, own_uid: int) -> bool
 
 def _connect(place: ControlPlace, time_limit: float) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.settimeout(time_limit)
+    # A blocking connect waits for room in a full queue as long as a send may take (unix(7)); one with a time-out of
+    # Python's does not, and then there is nothing to poll for.
+    seconds, fraction = divmod(time_limit, 1)
+    limit = _TIMEVAL.pack(int(seconds), max(1, int(fraction * 1e6)))
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
     try:
         connection.connect(place.address)
+        connection.settimeout(time_limit)
     except (ConnectionRefusedError, FileNotFoundError):
         connection.close()
         raise NoSuchServer(f"no server listens at {place}") from None
-    except (TimeoutError, BlockingIOError):  # a Unix socket whose queue is full says EAGAIN at once
+    except BlockingIOError:
         connection.close()
         raise NotDone(_silence(place, time_limit)) from None
     except OSError as error:

@@ -1,7 +1,10 @@
 """The client: it believes the kernel, follows to the end, and does not wait for ever."""
 
 import os
-from collections.abc import Mapping, Sequence
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -83,6 +86,36 @@ def test_an_answer_that_makes_no_sense_is_reported(nonsense: bytes) -> None:
 def test_a_silent_server_is_given_up() -> None:
     with pytest.raises(NotDone, match=r"no answer .* in 0\.05 s; it may be stopped or overloaded"):
         ask({"status": [SILENCE]}, "status", time_limit=0.05)
+
+
+@contextmanager
+def crowded(path: Path) -> Iterator[tuple[socket.socket, ControlPlace]]:
+    """A control socket whose queue is full."""
+    with socket.socket(socket.AF_UNIX) as listener, ExitStack() as clients:
+        listener.bind(str(path))
+        listener.listen(0)
+        with pytest.raises(BlockingIOError):
+            for _ in range(10):
+                client = clients.enter_context(socket.socket(socket.AF_UNIX))
+                client.setblocking(False)
+                client.connect(str(path))
+        yield listener, ControlPlace(path=str(path))
+
+
+def test_a_server_with_a_full_queue_is_waited_for(tmp_path: Path) -> None:
+    with crowded(tmp_path / "control") as (listener, place), ThreadPoolExecutor(1) as threads:
+        connecting = threads.submit(Connection, place, 30.0)
+        with pytest.raises(TimeoutError):
+            connecting.result(0.1)  # it would have failed by then
+        listener.accept()[0].close()
+
+        with connecting.result(30) as connection:
+            assert connection.pid == os.getpid()
+
+
+def test_a_server_whose_queue_stays_full_is_given_up(tmp_path: Path) -> None:
+    with crowded(tmp_path / "control") as (_, place), pytest.raises(NotDone, match=r"no answer from .* in 0\.2 s"):
+        Connection(place, 0.2)
 
 
 def test_a_silent_order_is_given_up_if_nobody_else_gets_an_answer() -> None:
