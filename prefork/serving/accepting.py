@@ -103,6 +103,8 @@ class Intake:
         self.server = server
         self.index = index
         self.descriptor = server.fileno()
+        self.datagrams = getattr(server, "socket_type", None) == socket.SOCK_DGRAM
+        self.may_have_more = self.datagrams and getattr(server, "receives_at_once", False)
         self.finishing = False  # the queue is to be served until it is empty
         self.empty = False  # the kernel said so after that
         self.exhausted = False  # the last attempt failed so that the next one would, too

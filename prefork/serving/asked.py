@@ -71,7 +71,7 @@ class AskedMixIn:
         if not self._tells_asked:
             received: tuple[bytes, Any, Any] = super()._receive(size)  # type: ignore[misc]  # as above
             return received
-        data, ancillary, _, client_address = self.socket.recvmsg(size, _ANCILLARY_BYTES)
+        data, ancillary, _, client_address = self.socket.recvmsg(size, _ANCILLARY_BYTES, socket.MSG_DONTWAIT)
         source = next((found for each in ancillary if (found := _source_of(*each))), None)
         return data, self.socket if source is None else Answering(self.socket, source), client_address
 

@@ -42,7 +42,7 @@ log = logging.getLogger("prefork.serving")
 
 IDLE_TIME = 30.0
 _STAY = 10  # milliseconds for which a thread stays with a connection that may soon say more
-_RUN = 16  # messages that one connection may have served in a row while nobody looks after the others
+_RUN = 16  # messages of one connection, or datagrams, that may be served in a row while nobody looks after the others
 
 
 class Pool:
@@ -71,6 +71,7 @@ class Pool:
         self._intakes: list[Intake] = []
         self._wait: Intakes | None = None  # while it accepts, or a connection may be parked
         self._ready: list[Intake | Conversation] = []  # what the last wait found; the leader's
+        self._in_a_row = 0  # datagrams that were taken without a wait; the leader's
         self._spread = Spread(self.activity)
         self._lock = threading.Lock()  # of everything below
         self._shortage = ThreadShortage()
@@ -82,6 +83,7 @@ class Pool:
         self._in_turn: list[Conversation] = []  # parked, and waiting for a thread only
         self._leader: PoolThread | None = None
         self._deputy: PoolThread | None = None
+        self._again: Intake | None = None  # a listener where there may be another datagram
         self._promotion = Promotion()
         self._followers: list[PoolThread] = []
         self._busy: set[PoolThread] = set()
@@ -222,7 +224,7 @@ class Pool:
                 if not self._lead_without_listeners():
                     return None
             elif isinstance(source, Intake):
-                if self._wait is not None and not self._draining and self._spread.leaves(source, self._wait):
+                if self._is_left_to_others(source):
                     continue
                 try:
                     taken = source.take()
@@ -230,13 +232,19 @@ class Pool:
                     me.refuse(source, *surplus.args)
                     continue
                 if taken is not None:
-                    self._hand_over(me, taken[0])
+                    self._hand_over(me, taken[0], source)
                     return source, *taken
                 if self._wait is not None and source.exhausted:
                     self._wait.let_rest(source)
             else:
                 self._hand_over(me, source.request, source)
                 return source
+
+    def _is_left_to_others(self, intake: Intake) -> bool:
+        """Say whether a less busy worker takes what waits; a datagram has been served before it could have asked."""
+        if intake.datagrams or self._draining or self._wait is None:
+            return False
+        return self._spread.leaves(intake, self._wait)
 
     def _next_source(self) -> Intake | Conversation | None:
         """Wait for a listener that may have a request, or a parked connection; None: no listener is left to serve."""
@@ -257,12 +265,17 @@ class Pool:
             self._look_around()
 
     def _look_around(self) -> None:
-        """Wait until something is ready to be served. What is put first is served last."""
+        """Wait until something is ready to be served, or expect another datagram. What is put first is served last."""
         assert self._wait is not None
         with self._lock:
             in_turn, self._in_turn = self._in_turn, []
             over = self._parking.part_with_all() if self._parting else self._parking.expired()
+            again, self._again = self._again, None
         self._ready = [*over, *in_turn]
+        if again is not None:
+            self._ready.append(again)
+            return
+        self._in_a_row = 0
         self._ready += self._wait.wait(at_once=bool(self._ready))
 
     def _lead_without_listeners(self) -> bool:
@@ -276,8 +289,9 @@ class Pool:
     def _unfinished(self) -> list[Intake]:
         return [intake for intake in self._intakes if intake.finishing and not intake.empty]
 
-    def _hand_over(self, me: PoolThread, request: Any, resumed: Conversation | None = None) -> None:
+    def _hand_over(self, me: PoolThread, request: Any, source: Intake | Conversation) -> None:
         """Count the request and promote another thread or leave that to the deputy, before a byte of it is read."""
+        resumed = None if isinstance(source, Intake) else source
         with self._lock:
             me.request = request
             self._busy.add(me)
@@ -293,12 +307,19 @@ class Pool:
             elif self._may_leave(resumed) and self._has_deputy():
                 self._leader = None
                 me.number = self._promotion.leave()
+                self._expect_more(source)
             else:
                 fresh = self._choose_leader()
         if fresh is not None:
             self._start_thread(fresh)
         if stopped:
             self._tell_change()
+
+    def _expect_more(self, source: Intake | Conversation) -> None:
+        """Let the next leader try for another datagram before it looks at anything else. Called with the lock."""
+        if isinstance(source, Intake) and source.may_have_more and self._in_a_row < _RUN:
+            self._in_a_row += 1
+            self._again = source
 
     def _may_leave(self, resumed: Conversation | None) -> bool:
         """Say whether the request may be left to the deputy. Called with the lock.

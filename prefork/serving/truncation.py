@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from socket import MSG_DONTWAIT
 from time import monotonic
 
 from prefork.serving.pause import warn
@@ -18,6 +19,7 @@ class TruncationMixIn:
     """Put it in front of a datagram server. `truncated` counts the datagrams that were cut off."""
 
     truncated: int = 0
+    receives_at_once: bool = True  # get_request() does not wait
     _last_truncated: float = -math.inf
 
     def get_request(self) -> tuple[Any, Any]:
@@ -30,8 +32,8 @@ class TruncationMixIn:
         return (data, answering), client_address
 
     def _receive(self, size: int) -> tuple[bytes, Any, Any]:
-        """Return the next datagram, what to answer it by, and its sender's address."""
-        data, client_address = self.socket.recvfrom(size)
+        """Return the next datagram, what to answer it by, and its sender's address. Raise OSError."""
+        data, client_address = self.socket.recvfrom(size, MSG_DONTWAIT)
         return data, self.socket, client_address
 
     def _note_truncated(self, client_address: object) -> None:
