@@ -2,7 +2,7 @@
 
 A server at a wildcard address answers from whichever of the machine's addresses the route suggests, and a client that
 asked another one drops that answer. IP_PKTINFO says of each datagram where it was sent to, and takes an address to send
-from (ip(7); for IPv6 RFC 3542, section 6.2). It costs as much as a system call, so it is asked of wildcards only.
+from (ip(7); for IPv6 RFC 3542, section 6.2). A listener with one address is spared both.
 """
 
 from __future__ import annotations
