@@ -23,7 +23,7 @@ from prefork.system.sockets import Listener
 from prefork.system.usage import resident_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping
 
 _DECISIONS_KEPT = 50
 # What is being served costs some 10 us each to tell, and the master does nothing else meanwhile.
@@ -60,7 +60,8 @@ def describe(
     current = generations.find(supervisor.generation)  # released, while only workers of former ones drain
     living = {one.number: one for one in processes.living()}
     tallies = {number: one.rows.tallies() for number, one in living.items()}
-    most = most_of_each([one.rows.count_busy() for one in living.values()])
+    busy = {number: one.rows.count_busy() for number, one in living.items()}
+    most = most_of_each(busy.values())
     by_listener = add_up([processes.tallies_of_the_dead, *tallies.values()])
     return {
         "name": settings.name,
@@ -77,7 +78,15 @@ def describe(
         "wanted": supervisor.wanted,
         "listeners": [_describe_listener(listener) for listener in generations.listeners()],
         "workers": [
-            _describe_worker(one, living.get(one.number), tallies.get(one.number, {}), generations, most, now)
+            _describe_worker(
+                one,
+                living.get(one.number),
+                tallies.get(one.number, {}),
+                busy.get(one.number, 0),
+                generations,
+                most,
+                now,
+            )
             for one in supervisor.workers()
         ],
         "certificates": [
@@ -103,7 +112,7 @@ def describe(
     }
 
 
-def most_of_each(busy: Sequence[int]) -> int | None:
+def most_of_each(busy: Collection[int]) -> int | None:
     """Return how many requests may be told of each worker, if so many are being served in each; None: all."""
     return None if sum(busy) <= _MOST_REQUESTS else max(1, _MOST_REQUESTS // len(busy))
 
@@ -158,6 +167,7 @@ def _describe_worker(
     believed: Worker,
     process: WorkerProcess | None,
     tallies: Tallies,
+    busy: int,
     generations: Generations,
     most: int | None,
     now: float,
@@ -180,7 +190,7 @@ def _describe_worker(
         **described,
         "beat_age": None if beat is None else now - beat,
         "threads": process.rows.threads,
-        "threads_busy": process.rows.count_busy(),
+        "threads_busy": busy,
         "open": tally.open,
         "parked": process.rows.count_parked(),
         **_describe_counts(tally),

@@ -41,6 +41,11 @@ class Running:
         return int(sum(_of_living(one, lambda one: one.memory_full_info().pss) for one in self.processes()))
 
 
+def own_cpu(process: psutil.Process) -> float:
+    """Return seconds of CPU, user and system, without the process's children."""
+    return sum(process.cpu_times()[:2])
+
+
 def _of_living(process: psutil.Process, read: Callable[[psutil.Process], float]) -> float:
     try:
         return read(process)

@@ -16,7 +16,7 @@ import psutil
 
 from prefork import testing
 from tests.bench.connections import ask, percentiles_of
-from tests.bench.contenders import Running
+from tests.bench.contenders import Running, own_cpu
 from tests.bench.crowd import allow_many_descriptors, crowd
 from tests.bench.rounds import machine, medians, options, turns
 from tests.support.addresses import host_and_port
@@ -42,11 +42,11 @@ def measure(workers: int, clients: int, requests: int) -> Figures:
         running, master = Running(host_and_port(server)[1], server.pid), psutil.Process(server.pid)
         ask(running.port, requests // 10, ["-k", "0"])
         with crowd(server, clients):
-            began, used = time.monotonic(), sum(master.cpu_times()[:2])
+            began, used = time.monotonic(), own_cpu(master)
             single_us, _ = cost(running, requests // 10, ["-k", "0"], clients=1)
             new_us, new_p99 = cost(running, requests, ["-k", "0"])
             kept_us, kept_p99 = cost(running, requests, [])
-            percent = 100 * (sum(master.cpu_times()[:2]) - used) / (time.monotonic() - began)
+            percent = 100 * (own_cpu(master) - used) / (time.monotonic() - began)
     return Figures(single_us, new_us, new_p99, kept_us, kept_p99, percent)
 
 

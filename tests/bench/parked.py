@@ -16,7 +16,7 @@ import psutil
 
 from prefork import testing
 from tests.bench.connections import ask, percentiles_of
-from tests.bench.contenders import Running
+from tests.bench.contenders import Running, own_cpu
 from tests.bench.crowd import allow_many_descriptors, crowd
 from tests.bench.rounds import machine, medians, options, turns
 from tests.support.addresses import host_and_port
@@ -44,17 +44,13 @@ def measure(clients: int, requests: int) -> Figures:
         with crowd(server, clients):
             kilobytes = (running.memory() - memory) / 1024 / clients if clients else 0.0
             workers = [psutil.Process(worker["pid"]) for worker in server.workers()]
-            before = used(workers)
+            before = sum(map(own_cpu, workers))
             select.select([], [], [], _STILL)
-            idle = (used(workers) - before) / _STILL
+            idle = (sum(map(own_cpu, workers)) - before) / _STILL
             before = running.cpu()
             p50, p99, _ = percentiles_of(ask(port, requests, [], clients=8))
             cpu = running.cpu() - before
     return Figures(kilobytes, 1000 * idle, p50, p99, 1e6 * cpu / requests)
-
-
-def used(processes: list[psutil.Process]) -> float:
-    return sum(sum(one.cpu_times()[:2]) for one in processes)
 
 
 def main() -> int:

@@ -42,11 +42,10 @@ def datagram_client(bind: str, project: Path) -> socket.socket:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "[::]"])
-def test_a_datagram_to_one_of_many_addresses_is_answered_from_there(serve: Serve, host: str) -> None:
+def test_a_datagram_to_one_of_many_addresses_is_answered_from_there(serve: Serve, project: Path, host: str) -> None:
     with serve(target="app:Datagrams", bind=[f"udp://{host}:0"]) as server:
         for asked in ("127.0.0.1", "127.0.0.2"):
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-                client.settimeout(30)
+            with datagram_client("udp", project) as client:
                 client.connect((asked, server.address[1]))  # and so hears nobody else
                 client.send(b"hello")
 
