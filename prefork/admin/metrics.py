@@ -214,6 +214,13 @@ FAMILIES = (
         ("listener",),
         _of_connections("refused"),
     ),
+    Family(
+        "prefork_connections_handed_over_total",
+        "counter",
+        "Parked ones that a leaving worker handed over to another one.",
+        ("listener",),
+        _of_connections("handed_over"),
+    ),
     Family("prefork_connections_open", "gauge", "Those that have not ended.", ("listener",), _of_connections("open")),
     Family(
         "prefork_connections_parked",

@@ -77,7 +77,7 @@ class Channel(Generic[Incoming]):
         if not packet:
             self.closed_by_peer = True
             return None
-        return self._decode(packet), _descriptors_in(ancillary)
+        return self._decode(packet), descriptors_in(ancillary)
 
     def _receive_packet(self) -> bytes | None:
         try:
@@ -102,7 +102,8 @@ class Channel(Generic[Incoming]):
         self._end.close()
 
 
-def _descriptors_in(ancillary: Iterable[tuple[int, int, bytes]]) -> list[int]:
+def descriptors_in(ancillary: Iterable[tuple[int, int, bytes]]) -> list[int]:
+    """Return the descriptors that came with a packet."""
     descriptors = array("i")
     for level, kind, data in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):

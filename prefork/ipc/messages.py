@@ -24,7 +24,12 @@ class Hello(_Message, frozen=True):
 
 
 class Ready(_Message, frozen=True):
-    """To the master. Worker: every server accepts. Mold: the generation can be forked from. Helper: it works."""
+    """To the master. Worker: every server accepts. Mold: the generation can be forked from. Helper: it works.
+
+    `takes_over`: it goes on with connections that other workers hand over.
+    """
+
+    takes_over: bool = False
 
 
 class StoppedAccepting(_Message, frozen=True):
@@ -111,6 +116,10 @@ class Serves(_Message, frozen=True):
     control: bool
 
 
+class TakesOver(_Message, frozen=True):
+    """Successor to its predecessor, before `Serves`: its workers go on with connections that are handed over."""
+
+
 class AskStatus(_Message, frozen=True):
     """Admin to master: send the status."""
 
@@ -123,11 +132,13 @@ class Drain(_Message, frozen=True):
     """Master to worker: stop accepting, after the queues of the listeners in `finish` are empty.
 
     `final`: the server stops, so that connections that wait for their client's next message are ended, too.
+    `hand_over`: somebody takes over those of them that can move.
     """
 
     seconds: float
     finish: list[int]
     final: bool = False
+    hand_over: bool = False
 
 
 class Dump(_Message, frozen=True):
@@ -156,7 +167,7 @@ class ForkWorker(_Message, frozen=True):
 FromWorker = Hello | Ready | StoppedAccepting | Stuck | Dumped | Overloaded | PeerRefused | Failed
 FromMold = Ready | Failed | Certificate | Unsafe | Forked | ForkFailed
 FromWatcher = Ready | Failed | Changed | Told
-FromSuccessor = Serves | Failed
+FromSuccessor = Serves | TakesOver | Failed
 ToSuccessor = HandedOver
 FromAdmin = Ready | Failed | AskStatus
 ToWorker = Drain | Dump | LogReopened

@@ -185,6 +185,20 @@ class WorkerRows:
         self._timed[row] = _NOTHING
         self._add_parked(at, -1)
 
+    def handed_over(self, row: int) -> None:
+        """Count that another worker has what the thread took up for that (the thread of that row only)."""
+        at = self._threads_start + row * _THREAD_ROW_BYTES + _REQUEST_AT
+        listener = _REQUEST.unpack_from(self._memory, at)[1]
+        _REQUEST.pack_into(self._memory, at, 0.0, 0)
+        self._tallies.handed_over(row, listener)
+
+    def taken_over(self, row: int, listener: int, client_address: object, opened_at: float) -> None:
+        """Count a parked connection of another worker and show it (the thread of that row only)."""
+        at = self._threads_start + row * _THREAD_ROW_BYTES
+        self._show(at, row, listener, client_address)
+        self._timed[row] = _NOTHING
+        self._tallies.taken_over(row, listener)
+
     def message_began(self, row: int, listener: int) -> None:
         """Show since when the present message is served (the thread of that row only)."""
         at = self._threads_start + row * _THREAD_ROW_BYTES

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 """The upper ends, in seconds, of the classes of durations; the last class has none."""
 
-_ACCEPTED, _CLOSED, _FAILED, _REFUSED, _NANOSECONDS, _CLASSES = range(6)
+_ACCEPTED, _CLOSED, _FAILED, _REFUSED, _HANDED_OVER, _TAKEN_OVER, _NANOSECONDS, _CLASSES = range(8)
 _BLOCK = _CLASSES + len(BOUNDS) + 1  # words
 _WORD_BYTES = 8
 
@@ -24,7 +24,8 @@ class Tally:
     """Connections (or datagrams) of one listener, and how long requests took.
 
     `closed` have ended in an orderly way, whether their handler failed or not; `lost` were open in a worker that died,
-    `refused` never served. A request is a connection, or a message of those that are served message by message.
+    `refused` never served; while they were parked some were `handed_over` by one worker and `taken_over` by another.
+    A request is a connection, or a message of those that are served message by message.
     """
 
     accepted: int = 0
@@ -32,13 +33,15 @@ class Tally:
     failed: int = 0
     lost: int = 0
     refused: int = 0
+    handed_over: int = 0
+    taken_over: int = 0
     seconds: float = 0.0
     durations: tuple[int, ...] = (0,) * (len(BOUNDS) + 1)
 
     @property
     def open(self) -> int:
         """Those that have not ended."""
-        return self.accepted - self.closed - self.lost
+        return self.accepted + self.taken_over - self.handed_over - self.closed - self.lost
 
     @property
     def served(self) -> int:
@@ -56,6 +59,8 @@ class Tally:
             self.failed + other.failed,
             self.lost + other.lost,
             self.refused + other.refused,
+            self.handed_over + other.handed_over,
+            self.taken_over + other.taken_over,
             self.seconds + other.seconds,
             tuple(one + two for one, two in zip(self.durations, other.durations, strict=True)),
         )
@@ -116,6 +121,14 @@ class TallyRows:
             words[at + _FAILED] += 1
         words[at + _CLOSED] += 1
 
+    def handed_over(self, row: int, listener: int) -> None:
+        """Count that another worker has it now (the thread of that row only)."""
+        self._words[row * self._row + listener * _BLOCK + _HANDED_OVER] += 1
+
+    def taken_over(self, row: int, listener: int) -> None:
+        """Count one that another worker has handed over (the thread of that row only)."""
+        self._words[row * self._row + listener * _BLOCK + _TAKEN_OVER] += 1
+
     def took(self, row: int, listener: int, seconds: float) -> None:
         """Note how long a request took (the thread of that row only)."""
         words, at = self._words, row * self._row + listener * _BLOCK
@@ -129,8 +142,16 @@ class TallyRows:
         for index, listener in enumerate(self._listeners):
             sums = [sum(words[index * _BLOCK + word :: self._row]) for word in range(_BLOCK)]
             # What is counted while we read may be seen at its end and not at its beginning.
-            accepted = max(sums[_ACCEPTED], sums[_CLOSED])
-            seconds, durations = sums[_NANOSECONDS] / 1e9, tuple(sums[_CLASSES:])
-            tally = Tally(accepted, sums[_CLOSED], sums[_FAILED], 0, sums[_REFUSED], seconds, durations)
+            moved = sums[_HANDED_OVER] - sums[_TAKEN_OVER]
+            tally = Tally(
+                accepted=max(sums[_ACCEPTED], sums[_CLOSED] + moved),
+                closed=sums[_CLOSED],
+                failed=sums[_FAILED],
+                refused=sums[_REFUSED],
+                handed_over=sums[_HANDED_OVER],
+                taken_over=sums[_TAKEN_OVER],
+                seconds=sums[_NANOSECONDS] / 1e9,
+                durations=tuple(sums[_CLASSES:]),
+            )
             total[listener] = total[listener] + tally if listener in total else tally
         return total

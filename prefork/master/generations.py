@@ -15,6 +15,7 @@ from prefork.address import BindAddress
 from prefork.config.load import Loaded
 from prefork.config.settings import Settings
 from prefork.errors import ListenerError
+from prefork.ipc.ferry import Ferry
 from prefork.ipc.ledger import Ledger
 from prefork.ipc.messages import Certificate
 from prefork.ipc.scoreboard import Scoreboard
@@ -70,11 +71,12 @@ class Generation:
 class Generations:
     """All generations that still own something."""
 
-    def __init__(self, inherited: Sequence[Inherited], store: Store) -> None:
+    def __init__(self, inherited: Sequence[Inherited], store: Store, ferry: Sequence[int] = ()) -> None:
         self._inherited = inherited
         self._store = store
         self._living: dict[int, Generation] = {}
         self.ledger = Ledger(SLOTS)
+        self.ferry = Ferry(SLOTS, ferry)
 
     def prepare(self, number: int, loaded: Loaded, passed: Sequence[PassedListener] = ()) -> Generation:
         """Bind what the settings add to the listeners there are, or were passed by the master before us.
@@ -150,7 +152,9 @@ class Generations:
     ) -> Estate:
         """Describe what a successor gets: every listener that is not about to be closed."""
         kept = [pass_of(listener) for listener in self.listeners() if not listener.sealed]
-        return Estate(channel, kept, list(self._inherited), control, manager, list(helpers))
+        return Estate(
+            channel, kept, list(self._inherited), control, manager, list(helpers), list(self.ferry.descriptors)
+        )
 
     def hand_over(self, places: Collection[str]) -> None:
         """Leave to a successor the listeners that it has taken over; the others are sealed and served by us."""
@@ -220,6 +224,7 @@ class Generations:
         for number in list(self._living):
             self.release(number, final=True)
         self.ledger.close()
+        self.ferry.close()
 
 
 def _check_each_once(listeners: Iterable[Listener]) -> None:

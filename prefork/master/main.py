@@ -110,8 +110,9 @@ class Master(BaseServer):
         self._events: deque[Event] = deque()
         self._sources = Sources()
         self._announcer = Announcer(manager, self._sources)
-        self._generations = Generations(Store.passed(inherited), Store(inherited, manager.store_size))
-        self._processes = Processes(self._sources, self._generations.ledger)
+        ferry = predecessor.estate.ferry if predecessor else ()
+        self._generations = Generations(Store.passed(inherited), Store(inherited, manager.store_size), ferry)
+        self._processes = Processes(self._sources, self._generations.ledger, self._generations.ferry)
         self._load = LoadReader()
         self._predecessor = predecessor  # until it has been told how its upgrade ended
         self._pidfile: Pidfile | None = None
@@ -324,7 +325,8 @@ class Master(BaseServer):
                 places = self._generations.take_over(predecessor.estate.listeners)
                 if self._admin is not None:
                     places += self._admin.take_over()
-                predecessor.tell_serving(places, self._desk.take_over())
+                takes_over = any(worker.takes_over for worker in self._supervisor.workers())
+                predecessor.tell_serving(places, self._desk.take_over(), takes_over)
                 pidfile = self._generations.get(1).settings.pidfile
                 predecessor.wait_for_hand_over(self._sources, lambda: self._note_handed_over(pidfile))
             case actions.Exit(code, reason, detail) if code:

@@ -77,8 +77,8 @@ class Performer:
         match action:
             case actions.Spawn(_, slot, generation):
                 return self._spawn(action, slot, generation)
-            case actions.Drain(number, seconds, final):
-                self._drain(number, seconds, final)
+            case actions.Drain():
+                self._drain(action)
             case actions.Dump(number, reason):
                 if (worker := self._processes.worker(number)) is not None:
                     self._processes.stacks.force(worker, reason)
@@ -139,16 +139,16 @@ class Performer:
         except OSError as error:
             return [events.SpawnFailed(order.number, (error.strerror or str(error)).lower())]
 
-    def _drain(self, number: int, seconds: float, final: bool) -> None:
-        worker = self._processes.worker(number)
+    def _drain(self, order: actions.Drain) -> None:
+        worker = self._processes.worker(order.number)
         if worker is None:
             return
         worker.leaving = True
-        if final:
+        if order.final:
             self._processes.end_molds(worker.generation)  # it holds the listeners, and will fork nobody any more
-        finish = self._queues_to_finish(worker.number, worker.generation, final) if seconds > 0 else []
+        finish = self._queues_to_finish(worker.number, worker.generation, order.final) if order.seconds > 0 else []
         try:
-            worker.channel.send(messages.Drain(seconds, finish, final))
+            worker.channel.send(messages.Drain(order.seconds, finish, order.final, order.hand_over))
         except ChannelBroken as error:
             # Dead, and about to be reaped; or not reading, and killed when its time is over.
             log.debug("worker does not listen: %s", error, extra=worker.identity)

@@ -147,6 +147,8 @@ def _describe_tally(listener: str, tally: Tally) -> dict[str, object]:
         "open": tally.open,
         **_describe_counts(tally),
         "lost": tally.lost,
+        "handed_over": tally.handed_over,
+        "taken_over": tally.taken_over,
         "seconds": tally.seconds,
         "durations": tally.durations,
     }

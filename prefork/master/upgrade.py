@@ -34,6 +34,7 @@ class Successor:
         self._children = children
         self._taken_over = taken_over
         self._channel: Channel[messages.FromSuccessor] | None = None
+        self._takes_over = False
         self.pid: int | None = None  # while it is our child and may be given up
         self._given_up: set[int] = set()  # killed, and not reaped yet
 
@@ -49,7 +50,7 @@ class Successor:
             return [events.SuccessorFailed(f"cannot fork: {(error.strerror or str(error)).lower()}")]
         finally:
             theirs.close()
-        self.pid = pid
+        self.pid, self._takes_over = pid, False
         self._channel = Channel(ours, messages.from_successor)
         self._sources.add(self)
         self._children.follow_helper(pid, lambda how: self._gone(pid, how))
@@ -74,7 +75,9 @@ class Successor:
                 case messages.Serves(places, has_control):
                     self._taken_over(places, has_control)
                     self._tell_handed_over(self._channel)
-                    yield events.SuccessorReady()
+                    yield events.SuccessorReady(self._takes_over)
+                case messages.TakesOver():
+                    self._takes_over = True
                 case messages.Failed(reason, detail):
                     yield events.SuccessorFailed(reason, detail)
         if self._channel.closed_by_peer:
@@ -127,8 +130,10 @@ class Predecessor:
         self._sources: Sources | None = None
         self._handed_over: Callable[[], object] | None = None
 
-    def tell_serving(self, places: Sequence[str], has_control: bool) -> None:
-        """Say that it can leave."""
+    def tell_serving(self, places: Sequence[str], has_control: bool, takes_over: bool) -> None:
+        """Say that it can leave, and whether its connections can be handed over."""
+        if takes_over and self.estate.ferry:  # an older version does not know what that means
+            self._tell(messages.TakesOver())
         self._tell(messages.Serves(list(places), has_control))
 
     def tell_failure(self, reason: str, detail: str) -> None:

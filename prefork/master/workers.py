@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from prefork.ipc import messages
 from prefork.ipc.channel import Channel, ChannelBroken, make_pair
+from prefork.ipc.ferry import Ferry
 from prefork.ipc.ledger import Ledger
 from prefork.ipc.scoreboard import WorkerRows
 from prefork.ipc.tallies import Tallies, add_up
@@ -99,9 +100,10 @@ class WorkerProcess:
 class Processes:
     """Starts, hears, kills and reaps molds and workers."""
 
-    def __init__(self, sources: Sources, ledger: Ledger) -> None:
+    def __init__(self, sources: Sources, ledger: Ledger, ferry: Ferry) -> None:
         self._sources = sources
         self._ledger = ledger
+        self._ferry = ferry
         self._pressure = Pressure(ledger)
         self._molds: dict[int, MoldProcess] = {}  # by pid: an unsafe one may overlap with the one that replaces it
         self._workers: dict[int, WorkerProcess] = {}  # by number
@@ -119,7 +121,7 @@ class Processes:
         ours, theirs = make_pair()
         master_pid = os.getpid()
         try:
-            pid = processes.fork(lambda: _be_mold(theirs, order, generation, self._ledger, master_pid))
+            pid = processes.fork(lambda: _be_mold(theirs, order, generation, self._ledger, self._ferry, master_pid))
         except OSError:
             ours.close()
             raise
@@ -178,6 +180,7 @@ class Processes:
         """Tell the mold of its generation to fork a worker."""
         rows.clear()
         self._ledger.clear(order.slot)
+        self._ferry.clear(order.slot)
         ours, theirs = make_pair()
         try:
             words = Words()
@@ -271,8 +274,8 @@ class Processes:
         match message:
             case messages.Hello(pid):
                 said_by.hello_pid = pid
-            case messages.Ready():
-                yield events.WorkerReady(said_by.number)
+            case messages.Ready(takes_over):
+                yield events.WorkerReady(said_by.number, takes_over)
             case messages.Stuck(reason):
                 yield events.WorkerStuck(said_by.number, reason)
             case messages.Dumped():
@@ -351,6 +354,7 @@ class Processes:
         buried = {listener: tally.bury() for listener, tally in gone.rows.tallies().items()}
         self.tallies_of_the_dead = add_up([self.tallies_of_the_dead, buried])
         self._ledger.clear(gone.slot)
+        self._ferry.clear(gone.slot)
         self._pressure.note_overload(gone.number, False)
         gone.rows.load.clear()
         if death is None:
@@ -383,10 +387,12 @@ class Processes:
             os.waitpid(one.pid, 0)
 
 
-def _be_mold(end: socket.socket, order: StartMold, generation: Generation, ledger: Ledger, master_pid: int) -> int:
+def _be_mold(
+    end: socket.socket, order: StartMold, generation: Generation, ledger: Ledger, ferry: Ferry, master_pid: int
+) -> int:
     """Become the mold; runs in the forked child."""
     listeners = {one.socket.fileno() for one in generation.listeners if not one.closed}
-    kept = {end.fileno(), *listeners, *open_descriptors(), ledger.bell}
+    kept = {end.fileno(), *listeners, *open_descriptors(), ledger.bell, *ferry.descriptors}
     processes.close_descriptors_except(kept)
     return mold.run(
         mold.Mold(
@@ -396,6 +402,7 @@ def _be_mold(end: socket.socket, order: StartMold, generation: Generation, ledge
             listeners=generation.listeners,
             board=generation.board,
             ledger=ledger,
+            ferry=ferry,
             channel=Channel(end, messages.to_mold),
             master_pid=master_pid,
         )

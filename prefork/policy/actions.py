@@ -79,12 +79,14 @@ class Drain:
     """Tell it to stop accepting and to leave when its connections are done, at the latest after `seconds`.
 
     `final`: no other worker will accept from these listeners, so what waits in their queues is served first.
+    `hand_over`: another worker takes over connections that can move.
     """
 
     number: int
     seconds: float
     final: bool
     reason: str
+    hand_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)

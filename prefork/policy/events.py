@@ -72,6 +72,7 @@ class MoldExited:
 @dataclass(frozen=True, slots=True)
 class WorkerReady:
     number: int
+    takes_over: bool = False  # connections that other workers hand over
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +198,9 @@ class UpgradeRequested:
 
 @dataclass(frozen=True, slots=True)
 class SuccessorReady:
-    """All workers of the new master serve."""
+    """All workers of the new master serve; `takes_over`: and go on with connections that are handed over."""
+
+    takes_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)

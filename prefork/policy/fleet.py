@@ -102,6 +102,7 @@ class Worker:
     deadline: float  # passing it means that the promise of the state was broken
     state: WorkerState = WorkerState.STARTING
     ready_at: float | None = None
+    takes_over: bool = False  # connections that another worker hands over
     last_beat: float | None = None
     stopped_accepting: bool = False
     drain_seconds: float = math.inf
@@ -155,7 +156,10 @@ class Generation:
 
 @dataclass(slots=True)
 class Stop:
-    """We are stopping. Without `quick`, the drain begins at `drains_at`; `killing` means at once."""
+    """We are stopping. Without `quick`, the drain begins at `drains_at`; `killing` means at once.
+
+    `hand_over`: the workers of a successor go on with connections that can move.
+    """
 
     quick: bool
     drains_at: float
@@ -163,6 +167,7 @@ class Stop:
     reason: str
     detail: str = ""
     killing: bool = False
+    hand_over: bool = False
 
 
 @dataclass(slots=True)
@@ -275,6 +280,16 @@ class Fleet:
     def retiring(self, worker: Worker) -> bool:
         """Whether its replacement is due. During a rollout nobody is recycled: that replaces everybody anyway."""
         return bool(worker.worn) and self.candidate is None
+
+    def has_heir(self, leaving: Worker) -> bool:
+        """Whether another worker, which is to stay, goes on with connections that this one hands over."""
+        if self.stop is not None:
+            return self.stop.hand_over
+        return any(
+            worker.takes_over and worker.generation == self.target.number and not worker.worn and not worker.stuck
+            for worker in self.of(WorkerState.SERVING)
+            if worker is not leaving
+        )
 
     def room(self) -> int:
         """How many may be spawned without exceeding the surge. One drained while it boots still takes its place."""

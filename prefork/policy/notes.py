@@ -78,7 +78,8 @@ def note_worker(fleet: Fleet, event: events.WorkerEvent, now: float) -> None:
     if worker is None:
         return
     match event:
-        case events.WorkerReady():
+        case events.WorkerReady(_, takes_over):
+            worker.takes_over = takes_over
             _note_ready(fleet, worker, now)
         case events.WorkerStoppedAccepting():
             _note_stopped_accepting(fleet, worker, now)

@@ -17,10 +17,11 @@ def note_upgrade(fleet: Fleet, event: events.UpgradeEvent, now: float) -> None:
     match event:
         case events.UpgradeRequested(origin):
             _note_request(fleet, origin)
-        case events.SuccessorReady() if fleet.upgrade is not None and fleet.stop is None:
+        case events.SuccessorReady(takes_over) if fleet.upgrade is not None and fleet.stop is None:
             fleet.report("upgrade complete", fleet.current.number, "the successor serves; we drain and leave")
             fleet.upgrade = None
-            fleet.stop = Stop(quick=False, drains_at=now, code=0, reason="the successor serves")
+            reason = "the successor serves"
+            fleet.stop = Stop(quick=False, drains_at=now, code=0, reason=reason, hand_over=takes_over)
         case events.SuccessorFailed(reason, detail) if fleet.upgrade is not None:
             fleet.upgrade.failure = fleet.upgrade.failure or Failure(reason, detail)
 

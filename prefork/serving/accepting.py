@@ -158,6 +158,7 @@ class Intakes:
         self._poll = select.poll()
         self._poll.register(parking.fileno(), select.POLLIN)
         self._queue = select.poll()
+        self._room = -1  # where something could not be written
         self._by_descriptor: dict[int, Intake] = {}
         self._resting: list[Intake] = []
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -172,7 +173,13 @@ class Intakes:
     def wait(self, *, at_once: bool = False) -> list[Intake | Conversation]:
         """Wait for something to serve or a wake-up, for ever if nothing rests; with `at_once`, only look."""
         ready: list[Intake | Conversation] = []
-        for descriptor, _ in self._poll.poll(0 if at_once else self._timeout()):
+        news = self._poll.poll(0 if at_once else self._timeout())
+        room, self._room = self._room, -1
+        if room >= 0:
+            self._poll.unregister(room)
+        for descriptor, _ in news:
+            if descriptor == room:
+                continue
             if descriptor == self._wakeup:
                 os.eventfd_read(self._wakeup)
             elif descriptor == self._bell:
@@ -190,6 +197,18 @@ class Intakes:
         for intake in self._resting:
             if intake.rest.until == math.inf:
                 intake.rest.until = 0.0
+
+    def sees_room(self, descriptor: int) -> bool:
+        """Say whether something can be written there; if not, the next wait ends as soon as that is so."""
+        self._queue.register(descriptor, select.POLLOUT)
+        try:
+            room = bool(self._queue.poll(0))
+        finally:
+            self._queue.unregister(descriptor)
+        if not room:
+            self._room = descriptor
+            self._poll.register(descriptor, select.POLLOUT)
+        return room
 
     def is_left_by_others(self, intake: Intake, seconds: float) -> bool:
         """Wait for so long, and say whether something still waits at the listener: or false, if there is other work."""

@@ -33,6 +33,12 @@ if TYPE_CHECKING:
         def resumed(self, row: int, listener: int, client_address: object, kept: object) -> None:
             """A parked connection has something to say; the row is busy with it."""
 
+        def handed_over(self, row: int) -> None:
+            """Another process has taken up what was parked, and the row is free."""
+
+        def taken_over(self, row: int, listener: int, client_address: object, opened_at: float) -> None:
+            """The row is busy with a parked connection of another process, open since then."""
+
         def message_began(self, row: int, listener: int) -> None:
             """The row's connection is served another message."""
 
@@ -74,6 +80,12 @@ class NoActivity:
         pass
 
     def resumed(self, row: int, listener: int, client_address: object, kept: object) -> None:
+        pass
+
+    def handed_over(self, row: int) -> None:
+        pass
+
+    def taken_over(self, row: int, listener: int, client_address: object, opened_at: float) -> None:
         pass
 
     def message_began(self, row: int, listener: int) -> None:

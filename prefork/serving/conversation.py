@@ -1,8 +1,15 @@
-"""A connection that is served message by message, by one thread of a pool after the other."""
+"""A connection that is served message by message, by one thread of a pool after the other.
+
+While it is parked it may be handed over to another process, if its handler allows that: the connection as a descriptor,
+and what the handler returns. Bytes that were read ahead never go along: who has some is not handed over yet.
+"""
 
 from __future__ import annotations
 
-from prefork.serving.messages import has_unread, release_buffer, restore_buffer
+import socket
+from time import monotonic
+
+from prefork.serving.messages import has_unread, may_be_handed_over, release_buffer, restore_buffer
 from prefork.serving.poolthread import went_idle
 
 TYPE_CHECKING = False
@@ -19,6 +26,7 @@ class Conversation:
         "_handler",
         "_pending",
         "accepted",
+        "arriving",
         "client_address",
         "descriptor",
         "due",
@@ -26,6 +34,9 @@ class Conversation:
         "kept",
         "leaving",
         "listener",
+        "moved",
+        "moving",
+        "opened_at",
         "parked",
         "parked_at",
         "queued",
@@ -33,26 +44,34 @@ class Conversation:
         "request",
         "server",
         "spoken",
+        "state",
+        "stays",
         "thread",
         "unread",
     )
 
-    def __init__(self, server: Any, request: Any, client_address: Any, thread: PoolThread) -> None:
+    def __init__(self, server: Any, request: Any, client_address: Any, listener: int, accepted: Any) -> None:
         self.server = server
         self.request = request
         self.client_address = client_address
-        self.thread = thread  # that carries it, or did last
-        self.listener = thread.listener
-        self.accepted = thread.accepted  # as it came from there; a stage may have wrapped it
-        self._handler: Any = None
+        self.thread: PoolThread  # that carries it, or did last
+        self.listener = listener
+        self.accepted = accepted  # as it came from there; a stage may have wrapped it
+        self.opened_at = monotonic()
+        self._handler: Any = None  # while it lives, and until one has taken over
         self._pending = getattr(request, "pending", _nothing)  # what an SSLSocket has decrypted already
         self.parked = False  # or to be parked, when its thread comes back from it
         self.due = False  # its turn has come: there is something to read
         self.spoken = False  # a message has come
         self.unread = False  # it waits for its turn only, not for its client
         self.kept: object = None  # by the activity, while it is parked
+        self.arriving = False  # from another process, and not carried yet
+        self.state = b""  # for the handler that takes it over
+        self.moved = False  # another process has it
+        self.stays = False  # its handler does not let it go, or nobody can take it
         # The parking's and the pool's, under the pool's lock:
         self.leaving = False  # it is to be ended without waiting for another message
+        self.moving = False  # it is to be handed over
         self.descriptor = -1
         self.registered = False
         self.queued = False
@@ -61,10 +80,7 @@ class Conversation:
 
     def begin(self, handler_class: type[Any]) -> None:
         """Make the handler as calling its class does, but so that it knows that it may be parked."""
-        self._handler = handler = handler_class.__new__(handler_class, self.request, self.client_address, self.server)
-        self._prepare(handler)
-        if hasattr(handler_class, "on_drain"):
-            handlers_at_work(self.server)[id(handler)] = handler
+        handler = self._make(handler_class)
         try:
             type(handler).__init__(handler, self.request, self.client_address, self.server)
         except BaseException:
@@ -73,10 +89,21 @@ class Conversation:
         finally:
             self._leave_thread()
 
+    def _make(self, handler_class: type[Any]) -> Any:
+        self._handler = handler = handler_class.__new__(handler_class, self.request, self.client_address, self.server)
+        self._prepare(handler)
+        if hasattr(handler_class, "on_drain"):
+            handlers_at_work(self.server)[id(handler)] = handler
+        return handler
+
+    @property
+    def may_move(self) -> bool:
+        """Whether its handler may be asked to hand it over. What TLS knows of a connection cannot go along."""
+        return not self.stays and type(self.request) is socket.socket and may_be_handed_over(type(self._handler))
+
     def go_on(self) -> None:
-        """Serve what has come since it was parked; then it is parked again, or ended."""
+        """Do what it was taken up for, mostly to serve what has come; then it is parked again, or ended."""
         self.parked = False
-        self.due = True
         try:
             self._serve()
         except Exception as error:
@@ -89,7 +116,9 @@ class Conversation:
             self.server.shutdown_request(self.request)
             raise
         else:
-            if not self.parked:
+            if self.moved:
+                self.server.close_request(self.request)  # not shut down: that would end it for the other process, too
+            elif not self.parked:
                 self.server.shutdown_request(self.request)
         finally:
             self._leave_thread()
@@ -104,12 +133,58 @@ class Conversation:
         self.thread.pool.activity.message_ended(self.thread.row, served=False)
 
     def _serve(self) -> None:
-        if self.leaving:
+        if self._handler is None:
+            self._take_over()
+        elif self.leaving:
             self._handler.finish()
+        elif self.moving:
+            self._hand_over()
         else:
+            self.due = True
             if not self.unread:
                 restore_buffer(self._handler.rfile, self._handler.rbufsize)
             self._converse()
+
+    def _hand_over(self) -> None:
+        """Give it to whoever takes it; it is parked again if nobody does."""
+        self.moving = False
+        handler, ferry = self._handler, self.thread.pool.ferry
+        assert ferry is not None  # the pool would not have chosen it
+        state = handler.hand_over()
+        if state is None:
+            self._stay()
+        elif not isinstance(state, bytes):
+            problem = f"{type(handler).__qualname__}.hand_over must return bytes or None, not {type(state).__name__}"
+            raise TypeError(problem)
+        elif ferry.send(self, state):
+            self.moved = True
+            handler.wfile.close()
+            handler.rfile.close()
+            return
+        else:
+            handler.take_over(state)
+            if self.stays:
+                self._stay()
+        self.parked = True
+
+    def _stay(self) -> None:
+        """Tell the handler what those were told at once that cannot be handed over: its worker is leaving."""
+        self.stays = True
+        if hasattr(self._handler, "on_drain"):
+            self._handler.on_drain()
+
+    def _take_over(self) -> None:
+        """Make a handler that goes on where the one in another process was, and park it: it is between two messages."""
+        handler = self._make(self.server.RequestHandlerClass)
+        handler.request, handler.client_address, handler.server = self.request, self.client_address, self.server
+        self._open_files(handler)
+        self.descriptor = self.request.fileno()
+        state, self.state = self.state, b""
+        handler.take_over(state)
+        self.parked = True
+
+    def _open_files(self, handler: Any) -> None:
+        handler._open_files()
 
     def _prepare(self, handler: Any) -> None:
         handler._conversation = self

@@ -40,13 +40,20 @@ class HttpConversation(Conversation):
         handler.handle = self._handle
         handler.finish = self._finish
 
+    def _open_files(self, handler: Any) -> None:
+        handler.setup()
+        self._make_reader(handler)
+
+    def _make_reader(self, handler: Any) -> None:
+        self._begun = True
+        handler.rfile.close()  # nothing has been read yet
+        handler.rfile = make_reader(handler.connection)
+
     def _handle(self) -> None:
         """Do what BaseHTTPRequestHandler.handle does, request by request."""
         handler = self._handler
         if not self._begun:
-            self._begun = True
-            handler.rfile.close()  # nothing has been read yet
-            handler.rfile = make_reader(handler.connection)
+            self._make_reader(handler)
         while self.wait_for_message():
             if at_end(handler.rfile):
                 self.note_end()

@@ -129,6 +129,20 @@ class Admission:
         with self._lock:
             self._open[id(connection)] = 0
 
+    def take_over(self, connection: Any, client_address: object) -> None:
+        """Count a connection that another worker has handed over. It is admitted already, so no limit holds it back.
+
+        On the way nobody counts it; therefore a limit may be exceeded by those that moved while others were accepted.
+        """
+        name = peer_name(connection, client_address) if self._per_peer else ""
+        fingerprint = self._fingerprint(name) if name else 0
+        with self._lock:
+            if self._connections:
+                self._account.add(1)
+            if fingerprint:
+                self._account.add_peer(fingerprint, 1)
+            self._open[id(connection)] = fingerprint
+
     def identify(self, connection: Any, client_address: object) -> bool:
         """Count a connection for its peer, once it is known; False: the peer has too many, so it is to be closed."""
         name = peer_name(connection, client_address) if self._per_peer else ""

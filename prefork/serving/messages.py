@@ -27,6 +27,9 @@ class MessageRequestHandler(StreamRequestHandler):
 
     Read with `rfile`. Who receives from `connection` itself sets `rbufsize = 0`, so that nothing is read ahead, and
     sets `close_connection` at the end of the file.
+
+    A handler that overrides `hand_over()` and `take_over()` lets its parked connection move to another worker, where it
+    goes on with another object when this worker is to leave. The client notices nothing.
     """
 
     close_connection: bool = False
@@ -44,8 +47,26 @@ class MessageRequestHandler(StreamRequestHandler):
     def handle_message(self) -> None:
         """Read one message, or what has come of it so far, and answer. To be overridden."""
 
+    def hand_over(self) -> bytes | None:
+        """Return what `take_over()` needs in another worker, at most 60,000 bytes; None: the connection stays here.
+
+        Called between two messages when this worker is to leave and another one serves on; `finish()` is not called
+        then. To be overridden.
+        """
+        return None
+
+    def take_over(self, state: bytes) -> None:
+        """Go on where `hand_over()` has left off, in a new object that has its files; `setup()` is not called.
+
+        `state` may come from the code of another generation. If nobody could have the connection, this is called on the
+        old object, which serves on. To be overridden.
+        """
+
     def setup(self) -> None:
         """Make the files."""
+        self._open_files()
+
+    def _open_files(self) -> None:
         self.connection = self.request
         if self.timeout is not None:
             self.connection.settimeout(self.timeout)
@@ -114,6 +135,12 @@ def make_reader(connection: Any, buffer_bytes: int = -1) -> Any:
     if buffer_bytes == 0:
         return raw
     return BufferedReader(raw, buffer_bytes if buffer_bytes > 0 else DEFAULT_BUFFER_SIZE)
+
+
+def may_be_handed_over(handler_class: type[Any]) -> bool:
+    """Say whether such a handler lets its connection move to another process."""
+    own = getattr(handler_class, "hand_over", None)
+    return own not in (None, MessageRequestHandler.hand_over) and callable(getattr(handler_class, "take_over", None))
 
 
 def has_unread(rfile: Any) -> bool:

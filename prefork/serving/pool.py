@@ -23,6 +23,7 @@ import threading
 from prefork.serving.accepting import Intake, Intakes, OverLimit
 from prefork.serving.activity import NoActivity
 from prefork.serving.cutting import cut
+from prefork.serving.moving import ARRIVALS, Arrivals
 from prefork.serving.parking import Parking
 from prefork.serving.poolthread import PoolThread, log_escaped
 from prefork.serving.promotion import TICK, Promotion
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from prefork.serving.activity import Activity
     from prefork.serving.conversation import Conversation
     from prefork.serving.limits import Admission
+    from prefork.serving.moving import Ferry
 
 log = logging.getLogger("prefork.serving")
 
@@ -57,11 +59,13 @@ class Pool:
         idle_timeout: float = 0.0,
         admission: Admission | None = None,
         report: Callable[[BaseException, Any, Any], object] | None = None,
+        ferry: Ferry | None = None,
     ) -> None:
         self.activity = activity or NoActivity()
         self.idle_time = idle_time
         self.idle_timeout = idle_timeout  # seconds that a connection may be silent; 0 is for ever
         self.admission = admission
+        self.ferry = ferry  # to and from other processes, for parked connections
         self.on_change: Callable[[], object] = lambda: None
         """Called, by any thread, when accepting has stopped and when after that the last connection has ended."""
         self.stopped = threading.Event()  # accepting has stopped
@@ -80,6 +84,7 @@ class Pool:
         self._aborted = False
         self._parting = False  # with connections that wait for their client; read without the lock
         self._parking = Parking(idle_timeout)  # open as long as `_wait`
+        self.handed_over = 0  # connections that others have taken over
         self._in_turn: list[Conversation] = []  # parked, and waiting for a thread only
         self._leader: PoolThread | None = None
         self._deputy: PoolThread | None = None
@@ -96,6 +101,8 @@ class Pool:
 
     def start(self) -> None:
         """Begin to accept."""
+        if self.ferry is not None:
+            self._intakes.append(Arrivals(self.ferry, self._parking, self.admission))
         self._parking.open()
         self._wait = Intakes(self._parking, self.admission)
         for intake in self._intakes:
@@ -103,6 +110,7 @@ class Pool:
         with self._lock:
             self._accepting = True
             self.activity.load_changed(0)
+            self._show_parked()
             first = self._choose_leader()
         assert first is not None
         first.start()
@@ -126,6 +134,8 @@ class Pool:
         with self._lock:
             if not self._accepting:
                 return
+            if self._leader is not None:
+                finish = {*finish, ARRIVALS}  # who is on the way to us is taken over first: perhaps nobody else would
             for intake in self._intakes:
                 intake.begin_drain(intake.index in finish and (intake.finishing or not self._draining))
             self._draining = True
@@ -137,6 +147,14 @@ class Pool:
                 self._wait.wake()
         if stopped:
             self._tell_change()
+
+    def hand_over(self, staying: Collection[int] = ()) -> None:
+        """Let others take over what is parked, now and later, but not of the listeners `staying`. Does not wait."""
+        with self._lock:
+            if self.ferry is None or self._wait is None:
+                return
+            self._parking.begin_to_move(staying)
+            self._wait.wake()
 
     def part(self) -> None:
         """End the connections that wait for their client's next message, now and later. Does not wait."""
@@ -186,6 +204,7 @@ class Pool:
             conversation.parked = me.messages >= _RUN and self._leader is None
         elif self._parting:
             if not me.sees(conversation.descriptor, 0):
+                conversation.parked = self._parking.is_to_move(conversation)
                 return False
         else:
             conversation.parked = not (self._has_thread_to_spare() and me.sees(conversation.descriptor, _STAY))
@@ -223,6 +242,12 @@ class Pool:
             if source is None:
                 if not self._lead_without_listeners():
                     return None
+            elif isinstance(source, Arrivals):
+                arrived = source.arrive()
+                if arrived is not None:
+                    self._hand_over(me, arrived.request, arrived)
+                    return arrived
+                self._let_rest_if_exhausted(source)
             elif isinstance(source, Intake):
                 if self._is_left_to_others(source):
                     continue
@@ -234,11 +259,14 @@ class Pool:
                 if taken is not None:
                     self._hand_over(me, taken[0], source)
                     return source, *taken
-                if self._wait is not None and source.exhausted:
-                    self._wait.let_rest(source)
+                self._let_rest_if_exhausted(source)
             else:
                 self._hand_over(me, source.request, source)
                 return source
+
+    def _let_rest_if_exhausted(self, intake: Intake) -> None:
+        if self._wait is not None and intake.exhausted:
+            self._wait.let_rest(intake)
 
     def _is_left_to_others(self, intake: Intake) -> bool:
         """Say whether a less busy worker takes what waits; a datagram has been served before it could have asked."""
@@ -270,13 +298,25 @@ class Pool:
         with self._lock:
             in_turn, self._in_turn = self._in_turn, []
             over = self._parking.part_with_all() if self._parting else self._parking.expired()
+            moving = self._parking.to_move() if self._may_hand_over() else []
             again, self._again = self._again, None
-        self._ready = [*over, *in_turn]
+        self._ready = [*over, *moving, *in_turn]
         if again is not None:
             self._ready.append(again)
             return
         self._in_a_row = 0
         self._ready += self._wait.wait(at_once=bool(self._ready))
+
+    def _may_hand_over(self) -> bool:
+        """Say whether a parked connection can be handed over now. Called with the lock.
+
+        Not while we take some over ourselves: they would come back to us.
+        """
+        if self._accepting or not self._parking.has_some_to_move:
+            return False
+        assert self._wait is not None
+        assert self.ferry is not None
+        return self._wait.sees_room(self.ferry.sending_end())
 
     def _lead_without_listeners(self) -> bool:
         """Stop accepting, and say whether parked connections still need a leader."""
@@ -298,6 +338,7 @@ class Pool:
             self._show_load()
             if resumed is not None:
                 self._parking.remove(resumed)
+                self._show_parked()
             stopped = self._accepting and self._draining and not self._unfinished()
             if stopped:
                 self._stop_accepting()
@@ -327,7 +368,9 @@ class Pool:
         A client that sends another message may soon send the next; its thread is to stay with it for that.
         """
         due = self._promotion.is_due()
-        return not due and (resumed is None or resumed.hung_up or resumed.leaving or not resumed.spoken)
+        if resumed is not None and (resumed.hung_up or resumed.leaving or resumed.moving):
+            return not due
+        return not due and (resumed is None or not resumed.spoken)
 
     def _has_deputy(self) -> bool:
         """Say whether a follower looks after a request that is left to it; appoint one if need be. With the lock."""
@@ -342,6 +385,10 @@ class Pool:
     def _show_load(self) -> None:
         if self._accepting:
             self.activity.load_changed(len(self._busy))
+
+    def _show_parked(self) -> None:
+        if self.ferry is not None and self._accepting:
+            self.ferry.show(len(self._parking))
 
     def _choose_leader(self) -> PoolThread | None:
         """Promote a follower, or return a new thread to be started as the leader. Called with the lock."""
@@ -387,6 +434,7 @@ class Pool:
                 log.warning("cannot park a connection: %s; it is closed", error.strerror)
                 return False
             self._finish(me)
+            self._show_parked()
             if conversation.unread:
                 self._in_turn.append(conversation)
             if tell and self._leader is not None and self._wait is not None:
@@ -415,6 +463,8 @@ class Pool:
 
     def _finish(self, me: PoolThread) -> None:
         """Note that the thread carries nothing any more. Called with the lock."""
+        self.handed_over += me.moved
+        me.moved = False
         me.request = None
         me.number = 0
         self._busy.discard(me)
@@ -478,6 +528,8 @@ class Pool:
         """Leave the listeners; who waits for his turn without need may leave. Called with the lock."""
         self._accepting = False
         self.activity.load_changed(None)
+        if self.ferry is not None:
+            self.ferry.show(None)
         if self._wait is not None:
             self._wait.only(())
         if not self._parking:

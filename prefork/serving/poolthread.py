@@ -37,6 +37,7 @@ class PoolThread(threading.Thread):
         self.number = 0  # of that, if it was left to the deputy
         # Written by this thread:
         self.failed = False
+        self.moved = False  # what it carried has been handed over
         self.listener = 0  # of what it carries
         self.accepted: Any = None  # as it came from there; a stage may have wrapped it
         self.conversation: Conversation | None = None  # what it carries, if that can be parked
@@ -110,7 +111,7 @@ class PoolThread(threading.Thread):
         self.accepted = conversation.accepted
         conversation.thread = self
         try:
-            self.pool.activity.resumed(self.row, conversation.listener, conversation.client_address, conversation.kept)
+            self._show(conversation)
             conversation.go_on()
         except BaseException as error:
             self.failed = True
@@ -118,11 +119,23 @@ class PoolThread(threading.Thread):
         finally:
             self._park_or_close(conversation.accepted)
 
+    def _show(self, conversation: Conversation) -> None:
+        activity, listener, client_address = self.pool.activity, conversation.listener, conversation.client_address
+        if conversation.arriving:
+            conversation.arriving = False
+            activity.taken_over(self.row, listener, client_address, conversation.opened_at)
+        else:
+            activity.resumed(self.row, listener, client_address, conversation.kept)
+
     def _park_or_close(self, accepted: Any) -> None:
         conversation, self.conversation, self.messages = self.conversation, None, 0
         self.accepted = None
         if conversation is None or not conversation.parked:
-            self.pool.activity.closed(self.row, self.failed)
+            if conversation is not None and conversation.moved:
+                self.moved = True
+                self.pool.activity.handed_over(self.row)
+            else:
+                self.pool.activity.closed(self.row, self.failed)
             if self.pool.admission is not None:
                 self.pool.admission.ended(accepted)
             return

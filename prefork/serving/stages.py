@@ -32,6 +32,11 @@ log = logging.getLogger("prefork.serving")
 _headers: WeakKeyDictionary[Any, ProxyHeader] = WeakKeyDictionary()
 
 
+def give_proxy_header(request: Any, header: ProxyHeader) -> None:
+    """Note what a proxy has said about a connection to another process."""
+    _headers[request] = header
+
+
 class Refused(Exception):
     """The connection does not get through; the text says why."""
 

@@ -13,7 +13,7 @@ from prefork.serving.conversation import Conversation, handlers_at_work
 from prefork.serving.datagram import UDPServer
 from prefork.serving.http import HttpConversation, is_parkable
 from prefork.serving.lingering import linger_if_unread
-from prefork.serving.messages import MessageRequestHandler
+from prefork.serving.messages import MessageRequestHandler, may_be_handed_over
 from prefork.serving.pool import IDLE_TIME, Pool
 from prefork.serving.poolthread import current_pool_thread, went_idle
 from prefork.serving.stream import TCPServer
@@ -95,14 +95,15 @@ class ThreadPoolMixIn:
         process = super().process_request  # type: ignore[misc]  # of the server class this is mixed into
         handler = self.RequestHandlerClass
         kind = conversation_kind(handler) if isinstance(handler, type) else None
-        if kind is None or not self._can_park(request, process):
+        if kind is None or not self._can_park(request):
             process(request, client_address)
             return
         thread = current_pool_thread()
         if thread is None:
             process(request, client_address)
             return
-        thread.conversation = conversation = kind(self, request, client_address, thread)
+        thread.conversation = conversation = kind(self, request, client_address, thread.listener, thread.accepted)
+        conversation.thread = thread
         try:
             conversation.begin(handler)
         except BaseException as error:
@@ -111,12 +112,20 @@ class ThreadPoolMixIn:
         if not conversation.parked:
             self.shutdown_request(request)
 
-    def _can_park(self, request: Any, process: Any) -> bool:
+    def take_over(self, request: Any, client_address: Any, listener: int) -> Conversation | None:
+        """Return another process's parked connection as one of this server's, if its handler can go on with it."""
+        handler = self.RequestHandlerClass
+        kind = conversation_kind(handler) if isinstance(handler, type) else None
+        if kind is None or not may_be_handed_over(handler) or not self._can_park(request):
+            return None
+        return kind(self, request, client_address, listener, request)
+
+    def _can_park(self, request: Any) -> bool:
         """Say whether nobody's own code expects the connection to be over when its handler returns."""
         return (
             type(self.RequestHandlerClass).__call__ is type.__call__
             and isinstance(request, socket.socket)
-            and process.__qualname__ == "BaseServer.process_request"
+            and super().process_request.__qualname__ == "BaseServer.process_request"  # type: ignore[misc]  # as above
             and type(self).finish_request is ThreadPoolMixIn.finish_request
             and super().finish_request.__qualname__ == "BaseServer.finish_request"  # type: ignore[misc]  # as above
         )
@@ -185,16 +194,18 @@ if hasattr(socket, "AF_UNIX"):
         pass
 
 
-def call_on_drain(server: Any) -> None:
+def call_on_drain(server: Any, moving: bool = False) -> None:
     """Tell a server, and the handlers of its open connections, that nothing new is accepted: those that want to know.
 
-    A handler may be told before it is set up. It need not be afraid: an exception is logged.
+    With `moving`, not those that let their connections be handed over. A handler may be told before it is set up. It
+    need not be afraid: an exception is logged.
     """
     if hasattr(type(server), "on_drain"):
         _tell(server)
     handlers: dict[int, Any] = getattr(server, "_handlers_at_work", {})
     for handler in handlers.copy().values():
-        _tell(handler, functools.partial(handlers.__contains__, id(handler)))
+        if not (moving and may_be_handed_over(type(handler))):
+            _tell(handler, functools.partial(handlers.__contains__, id(handler)))
 
 
 def _tell(listener: Any, still: Callable[[], bool] = lambda: True) -> None:

@@ -31,7 +31,7 @@ class PassedListener:
 
 @dataclass(frozen=True, slots=True)
 class Estate:
-    """All that is passed on. `channel` is the successor's end of a pair of SOCK_SEQPACKET sockets."""
+    """All that is passed on. `channel` is the successor's end of a pair of SOCK_SEQPACKET sockets, `ferry` a pair."""
 
     channel: int
     listeners: list[PassedListener] = field(default_factory=list)
@@ -39,10 +39,11 @@ class Estate:
     control: PassedListener | None = None
     manager: ServiceManager = field(default_factory=ServiceManager)
     helpers: list[PassedListener] = field(default_factory=list)
+    ferry: list[int] = field(default_factory=list)
 
     def descriptors(self) -> list[int]:
         """Return the number of everything that has to stay open."""
-        return [self.channel, *self._listening(), *(one.descriptor for one in self.inherited)]
+        return [self.channel, *self._listening(), *(one.descriptor for one in self.inherited), *self.ferry]
 
     def close_listeners(self) -> None:
         """Close what was passed on once copies have been taken: the rest of it is not ours."""
@@ -88,6 +89,7 @@ def take_estate() -> Estate | None:
         control=_read_passed(said["control"]) if said["control"] else None,
         manager=ServiceManager(**said["manager"]),
         helpers=[_read_passed(one) for one in said.get("helpers", ())],  # an older version has none
+        ferry=said.get("ferry", []),  # nor this
     )
     for descriptor in estate.descriptors():
         os.set_inheritable(descriptor, False)

@@ -42,11 +42,13 @@ class Record:
 
     __slots__ = ("_begun", "_bytes_in", "_bytes_out", "_client_has_ended", "_listener", "client_address", "outcome")
 
-    def __init__(self, listener: str, client_address: object, outcome: str = "") -> None:
+    def __init__(
+        self, listener: str, client_address: object, outcome: str = "", opened_at: float | None = None
+    ) -> None:
         self._listener = listener
         self.client_address = client_address
         self.outcome = outcome  # what is known before the end
-        self._begun = time.monotonic()
+        self._begun = time.monotonic() if opened_at is None else opened_at
         self._client_has_ended = False
         self._bytes_in: int | None = None
         self._bytes_out: int | None = None
@@ -121,6 +123,14 @@ class RecordingActivity:
         self._activity.resumed(row, listener, client_address, kept)
         if record is not None:
             self._records[row] = record
+
+    def handed_over(self, row: int) -> None:
+        self._activity.handed_over(row)
+        self._records.pop(row, None)  # written by whoever has the connection at its end
+
+    def taken_over(self, row: int, listener: int, client_address: object, opened_at: float) -> None:
+        self._activity.taken_over(row, listener, client_address, opened_at)
+        self._records[row] = Record(self._listeners[listener], client_address, opened_at=opened_at)
 
     def message_began(self, row: int, listener: int) -> None:
         self._activity.message_began(row, listener)

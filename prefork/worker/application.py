@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from prefork.config.settings import Settings
+    from prefork.ipc.ferry import Ferry
     from prefork.serving.activity import Activity
     from prefork.serving.limits import Admission
     from prefork.system.sockets import Listener
@@ -63,13 +64,15 @@ class Application:
         worker: WorkerInfo,
         admission: Admission | None = None,
         tls_context: ssl.SSLContext | None = None,
+        ferry: Ferry | None = None,
     ) -> list[Service]:
         """Make the servers and give each its listener. Raise ApplicationError. Runs in a worker, once."""
         guards.guard(listeners)
         if not self.adoption.has_listeners:
             self.adoption = Adoption(listeners)
         try:
-            return self._build(listeners, Assembly(settings, activity, admission), settings, worker, tls_context)
+            assembly = Assembly(settings, activity, admission, ferry, worker.slot)
+            return self._build(listeners, assembly, settings, worker, tls_context)
         except BaseException:
             self.adoption.give_back()
             raise

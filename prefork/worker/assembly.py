@@ -6,6 +6,7 @@ import logging
 import socketserver
 import threading
 
+from prefork.serving.messages import may_be_handed_over
 from prefork.serving.mixins import ForkingMixIn
 from prefork.serving.pool import Pool
 from prefork.serving.poolthread import note_refused
@@ -23,10 +24,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from prefork.config.settings import Settings
+    from prefork.ipc.ferry import Ferry
     from prefork.serving.activity import Activity
     from prefork.serving.limits import Admission
     from prefork.worker.adoption import Adoption
     from prefork.worker.gate import Gate
+    from prefork.worker.moving import Movement
     from prefork.worker.services import Service
 
 
@@ -42,9 +45,18 @@ FORKING = (socketserver.ForkingMixIn, ForkingMixIn)
 class Assembly:
     """Puts servers behind services: those with our pool together, each other one alone."""
 
-    def __init__(self, settings: Settings, activity: Activity, admission: Admission | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        activity: Activity,
+        admission: Admission | None = None,
+        ferry: Ferry | None = None,
+        slot: int = 0,
+    ) -> None:
         self._settings = settings
         self._admission = admission
+        self._ferry = ferry
+        self._slot = slot
         self._activity = activity
         self._foreign_row = settings.threads
         self._records_access = settings.access_log != "off"
@@ -95,7 +107,17 @@ class Assembly:
             idle_timeout=self._settings.idle_timeout,
             admission=self._admission,
             report=reporter.report,
+            ferry=self._make_movement(pooled),
         )
+
+    def _make_movement(self, pooled: Sequence[tuple[Any, Gate]]) -> Movement | None:
+        """Let connections go from one worker to another, if the handlers of a server allow it."""
+        servers = {gate.name: (server, gate.index) for server, gate in pooled}
+        if self._ferry is None or not any(may_be_handed_over(server.RequestHandlerClass) for server, _ in pooled):
+            return None
+        from prefork.worker.moving import Movement  # nobody else needs it
+
+        return Movement(self._ferry, self._slot, servers)
 
     def _connections_of(self, server: Any, gate: Gate) -> Connections:
         if not self._records_access:

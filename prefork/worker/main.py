@@ -18,6 +18,7 @@ from prefork.config.settings import Settings
 from prefork.errors import ApplicationError
 from prefork.ipc import messages
 from prefork.ipc.channel import Channel, ChannelBroken
+from prefork.ipc.ferry import Ferry
 from prefork.ipc.ledger import Ledger
 from prefork.ipc.scoreboard import WorkerRows
 from prefork.logs import keep_loggers, set_identity
@@ -50,6 +51,7 @@ class Order:
     listeners: Sequence[Listener]
     rows: WorkerRows
     ledger: Ledger
+    ferry: Ferry
     descriptor: int  # of its end of the channel
     words: int  # the file for its stacks
     adopted_reader: int  # reads end of file once the process is a child of the master
@@ -101,7 +103,9 @@ def _build(order: Order, channel: Channel[messages.ToWorker], signals: Signals) 
             log.warning("%s", warning)
     info = WorkerInfo(slot=order.slot, generation=order.generation, pid=os.getpid())
     admission = _make_admission(order)
-    services = application.build(order.listeners, order.settings, order.rows, info, admission, order.tls_context)
+    services = application.build(
+        order.listeners, order.settings, order.rows, info, admission, order.tls_context, order.ferry
+    )
     signals.install()  # constructors may have installed their own
     keep_loggers()  # or have configured logging
     write_stacks_when_asked(order.words)  # or have set faulthandler up for themselves

@@ -20,6 +20,7 @@ from prefork.config.settings import Settings
 from prefork.errors import ApplicationError, PreforkError
 from prefork.ipc import messages
 from prefork.ipc.channel import Channel, ChannelBroken
+from prefork.ipc.ferry import Ferry
 from prefork.ipc.ledger import Ledger
 from prefork.ipc.scoreboard import Scoreboard
 from prefork.logs import capture_application, keep_loggers, set_identity, set_up, take_reopened
@@ -50,6 +51,7 @@ class Mold:
     listeners: Sequence[Listener]
     board: Scoreboard
     ledger: Ledger
+    ferry: Ferry
     channel: Channel[messages.ToMold]
     master_pid: int
     application: Application | None = None
@@ -204,6 +206,7 @@ def _order_of(mold: Mold, order: messages.ForkWorker, inherited: tuple[int, int]
         listeners=mold.listeners,
         rows=mold.board.worker(order.slot),
         ledger=mold.ledger,
+        ferry=mold.ferry,
         descriptor=descriptor,
         words=words,
         adopted_reader=adopted_reader,

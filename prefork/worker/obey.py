@@ -83,7 +83,7 @@ class Worker:
             self._waiting.register(descriptor, select.POLLIN)
         self._start_if_due()
         self._beat()
-        self._tell(messages.Ready())
+        self._tell(messages.Ready(takes_over=any(service.takes_over for service in self._services)))
         while not self._finished():
             self._waiting.poll(1000 * self._longest_wait())
             self._beat()
@@ -125,8 +125,8 @@ class Worker:
             self._drain("signalled", self._drain_timeout, ())
         for received in self._channel.receive_all():
             match received:
-                case messages.Drain(seconds, finish, final), _:
-                    self._drain("ordered by the master", seconds, finish, final)
+                case messages.Drain(seconds, finish, final, hand_over), _:
+                    self._drain("ordered by the master", seconds, finish, final, hand_over)
                 case messages.Dump(), _:
                     self._dump()
                 case messages.LogReopened(file), [descriptor]:
@@ -162,12 +162,14 @@ class Worker:
                 self._channel.send(self._untold[0])
                 self._untold.popleft()
 
-    def _drain(self, why: str, seconds: float, finish: Sequence[int], final: bool = False) -> None:
+    def _drain(
+        self, why: str, seconds: float, finish: Sequence[int], final: bool = False, hand_over: bool = False
+    ) -> None:
         log.debug("draining: %s; connections get %s s", why, seconds)
         self._deadline = min(self._deadline, time.monotonic() + seconds)
         self._quick = seconds == 0
         for service in self._services if self._started else ():
-            service.drain(frozenset(finish))
+            service.drain(frozenset(finish), hand_over)
             if final:
                 service.part()
 
@@ -226,6 +228,8 @@ class Worker:
         return self._told_stopped and waited_for <= 0
 
     def _leave(self) -> int:
+        if moved := sum(service.handed_over for service in self._services):
+            log.info("handed over parked connections (%d): other workers go on with them", moved)
         if self._patience.given_up:
             log.warning("leaving without waiting: handlers that do not end (%d)", self._patience.given_up)
         for service in self._services:

@@ -48,14 +48,25 @@ class Service(Protocol):
     @property
     def open_connections(self) -> int: ...
 
+    @property
+    def takes_over(self) -> bool:
+        """Whether it goes on with connections that another worker hands over."""
+
+    @property
+    def handed_over(self) -> int:
+        """How many connections another worker has got from it."""
+
     def start(self, on_change: Callable[[], object]) -> None:
         """Begin to accept; call `on_change` whenever one of the properties has changed for the worse."""
 
     def tend(self) -> None:
         """Do what is due from time to time; called at every beat."""
 
-    def drain(self, finish: frozenset[int]) -> None:
-        """Stop accepting: at once, or, on the listeners named, when their queue is empty."""
+    def drain(self, finish: frozenset[int], hand_over: bool = False) -> None:
+        """Stop accepting: at once, or, on the listeners named, when their queue is empty.
+
+        With `hand_over`, connections of the other listeners that can move to another worker do.
+        """
 
     def part(self) -> None:
         """End the connections that wait for their client's next message, if they can be told from others."""
@@ -95,6 +106,14 @@ class PooledService:
     def open_connections(self) -> int:
         return self._pool.open_connections
 
+    @property
+    def takes_over(self) -> bool:
+        return self._pool.ferry is not None
+
+    @property
+    def handed_over(self) -> int:
+        return self._pool.handed_over
+
     def start(self, on_change: Callable[[], object]) -> None:
         self._on_change = on_change
         self._pool.start()
@@ -102,10 +121,12 @@ class PooledService:
     def tend(self) -> None:
         self._pool.tend()
 
-    def drain(self, finish: frozenset[int]) -> None:
+    def drain(self, finish: frozenset[int], hand_over: bool = False) -> None:
         self._pool.drain(finish)
-        for server, _ in self._servers:
-            call_on_drain(server)
+        for server, gate in self._servers:
+            call_on_drain(server, moving=hand_over and gate.index not in finish)
+        if hand_over:
+            self._pool.hand_over(finish)
 
     def part(self) -> None:
         self._pool.part()
@@ -132,6 +153,8 @@ class ForeignService:
     """A server that accepts with its own code."""
 
     failure: BaseException | None = None
+    takes_over = False  # only its own code knows what becomes of a connection
+    handed_over = 0
 
     def __init__(self, server: Any, gate: Gate, connections: Connections) -> None:
         self._server = server
@@ -158,7 +181,7 @@ class ForeignService:
     def tend(self) -> None:
         """Do nothing: its own loop does, in `service_actions()`."""
 
-    def drain(self, finish: frozenset[int]) -> None:
+    def drain(self, finish: frozenset[int], hand_over: bool = False) -> None:
         with contextlib.suppress(AttributeError):  # a property of its own, or slots
             self._server.draining = True
         has_pool = isinstance(self._server, ThreadPoolMixIn)

@@ -7,6 +7,7 @@ import pytest
 
 from prefork.ipc import messages
 from prefork.ipc.channel import Channel, make_pair
+from prefork.ipc.ferry import Ferry
 from prefork.ipc.ledger import Ledger
 from prefork.ipc.scoreboard import Scoreboard
 from prefork.master.sources import Sources
@@ -24,8 +25,9 @@ class Told:
         self.words = Words()
         rows = Scoreboard(slots=1, threads=1, listeners=["tcp://:1"]).worker(0)
         channel = Channel(ours, messages.from_worker)
+        self.ferry = Ferry(1)
         self.worker = WorkerProcess(
-            1, 0, 1, rows, channel, Processes(Sources(), Ledger(1)), self.words, [], ordered_at=0.0
+            1, 0, 1, rows, channel, Processes(Sources(), Ledger(1), self.ferry), self.words, [], ordered_at=0.0
         )
         self.texts: list[str] = []
         self.stacks = Stacks()
@@ -44,6 +46,7 @@ def told() -> Iterator[Told]:
     yield told
     told.worker.close()
     told.channel.close()
+    told.ferry.close()
 
 
 def test_a_worker_that_listens_is_asked_and_heard(told: Told) -> None:

@@ -469,3 +469,13 @@ def test_scaling_during_a_roll_is_obeyed_by_the_roll(workers: int) -> None:
     serving = [worker for worker in story.supervisor.workers() if worker.state == "serving"]
     assert len(serving) == workers
     assert {worker.generation for worker in serving} == {2}
+
+
+@pytest.mark.parametrize("takes_over", [True, False])
+def test_a_replaced_worker_hands_over_if_the_new_generation_takes(takes_over: bool) -> None:
+    story = a_trial(workers=1)
+    story.tell(events.WorkerReady(2, takes_over))
+
+    ordered = story.wait(2.0)
+
+    assert [(order.number, order.hand_over) for order in only(Drain, ordered)] == [(1, takes_over)]

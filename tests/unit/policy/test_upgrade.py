@@ -32,6 +32,16 @@ def test_a_successor_that_serves_makes_us_drain_and_leave() -> None:
     assert [(order.code, order.reason) for order in only(Exit, left)] == [(0, "the successor serves")]
 
 
+@pytest.mark.parametrize("takes_over", [True, False])
+def test_connections_are_handed_over_to_a_successor_that_takes_them(takes_over: bool) -> None:
+    story = a_serving_fleet(workers=2)
+    story.tell(UPGRADE)
+
+    served = story.tell(events.SuccessorReady(takes_over))
+
+    assert [order.hand_over for order in only(Drain, served)] == [takes_over] * 2
+
+
 def test_a_successor_that_fails_changes_nothing() -> None:
     story = a_serving_fleet(workers=2)
     story.tell(UPGRADE)

@@ -257,10 +257,13 @@ def test_parked_connections_are_served_while_another_is_slow(bench: Bench) -> No
         ({"spoken": True}, False),
         ({"spoken": True, "hung_up": True}, True),
         ({"spoken": True, "leaving": True}, True),
+        ({"spoken": True, "moving": True}, True),
     ],
-    ids=["its first message", "another message", "its last, or its end", "its end"],
+    ids=["its first message", "another message", "its last, or its end", "its end", "its hand-over"],
 )
 def test_a_connection_whose_client_may_go_on_keeps_a_thread(what_it_is: dict[str, bool], may_be_left: bool) -> None:
-    resumed: Any = SimpleNamespace(**{"spoken": False, "hung_up": False, "leaving": False, **what_it_is})
+    resumed: Any = SimpleNamespace(
+        **{"spoken": False, "hung_up": False, "leaving": False, "moving": False, **what_it_is}
+    )
 
     assert Pool(2)._may_leave(resumed) is may_be_left

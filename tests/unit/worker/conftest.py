@@ -51,6 +51,12 @@ class Notes:
     def resumed(self, row: int, listener: int, client_address: object, kept: object) -> None:
         self._note("resumed", row, listener)
 
+    def handed_over(self, row: int) -> None:
+        self._note("handed over", row)
+
+    def taken_over(self, row: int, listener: int, client_address: object, opened_at: float) -> None:
+        self._note("taken over", row, listener)
+
     def message_ended(self, row: int, served: bool = True) -> None:
         pass
 

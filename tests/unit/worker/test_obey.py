@@ -18,6 +18,8 @@ class OneConnection:
     """A service with one open connection, which ends when the test says so."""
 
     failure: BaseException | None = None
+    takes_over = False
+    handed_over = 0
 
     def __init__(self) -> None:
         self.open_connections = 1
@@ -33,7 +35,7 @@ class OneConnection:
     def start(self, on_change: Callable[[], object]) -> None:
         self._on_change = on_change
 
-    def drain(self, finish: frozenset[int]) -> None:
+    def drain(self, finish: frozenset[int], hand_over: bool = False) -> None:
         self.drained.set()
 
     def end(self) -> None:
