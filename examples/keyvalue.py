@@ -62,6 +62,10 @@ class CommandReader:
             if command:  # Empty lines and empty arrays are nothing to answer.
                 yield command
 
+    @property
+    def is_between_commands(self) -> bool:
+        return not self._buffer and self._missing == 0
+
     def _next_command(self) -> list[bytes] | None:
         """The next command, or None while it is incomplete."""
         if self._missing == 0:
@@ -304,6 +308,13 @@ class KeyValueHandler(MessageRequestHandler):
             self.close_connection = True
             replies += error(f"ERR Protocol error: {complaint}")
         self.connection.sendall(replies)
+
+    def hand_over(self) -> bytes | None:
+        """Let the client go on in another worker when this one is replaced, unless it is in the middle of a command."""
+        return b"" if self.reader.is_between_commands else None
+
+    def take_over(self, state: bytes) -> None:
+        self.reader = CommandReader()
 
 
 class Stores(threading.local):

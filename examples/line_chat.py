@@ -6,7 +6,8 @@ The room is a variable, and every worker is a process with variables of its own:
 and the workers agree on which one a client enters: the less busy ones take turns. So this example wants one worker, and
 its greeting says what one gets.
 
-Between two lines of a client its connection is parked: thousands may be in the room with a few threads.
+Between two lines of a client its connection is parked: thousands may be in the room with a few threads. And it stays in
+the room when new code is loaded (SIGHUP): the connection is handed over to the new worker.
 """
 
 import socket
@@ -54,10 +55,22 @@ class ChatHandler(MessageRequestHandler):
         self.tell(f"Welcome, {self.name}. With you in this worker's room: {', '.join(others) or 'nobody yet'}.")
         self.tell_others(f"* {self.name} enters")
 
+    def hand_over(self) -> bytes:
+        """Leave quietly: when the worker is replaced, its clients go on in the room of another one."""
+        with self.lock:
+            self.room.discard(self)
+        return self.name.encode()
+
+    def take_over(self, state: bytes) -> None:
+        self.name = state.decode()
+        if self.name:
+            with self.lock:
+                self.room.add(self)
+
     def on_drain(self) -> None:
-        """Say goodbye: prefork calls this, from a thread of its own, when the worker shall end."""
+        """Say goodbye: prefork calls this, from a thread of its own, when the server stops."""
         if self in self.room:
-            self.tell("* This worker is closing. Come again!")
+            self.tell("* This server is closing. Come again!")
 
     def read_line(self) -> str | None:
         """The next line without its end, or None when the client has left."""

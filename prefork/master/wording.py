@@ -51,8 +51,9 @@ def headline_of(action: Action) -> str:
             return "starting mold" + (" that does not preload" if preload == "never" else "")
         case actions.Drain(_, 0):
             return "draining worker at once"
-        case actions.Drain(_, seconds, final):
-            return f"draining worker{' and its queue' if final else ''}, {seconds:g} s at most"
+        case actions.Drain(_, seconds, final, hand_over=hand_over):
+            queue, parked = " and its queue" if final else "", ", others take over what is parked" if hand_over else ""
+            return f"draining worker{queue}, {seconds:g} s at most{parked}"
         case actions.ReleaseGeneration(generation):
             return f"released generation {generation}"
         case actions.Report(subject):

@@ -102,7 +102,8 @@ class Worker:
     deadline: float  # passing it means that the promise of the state was broken
     state: WorkerState = WorkerState.STARTING
     ready_at: float | None = None
-    takes_over: bool = False  # connections that another worker hands over
+    takes_over: bool = False  # connections that another worker hands over, and hands over its own
+    hands_over: bool = False  # it has been told to
     last_beat: float | None = None
     stopped_accepting: bool = False
     drain_seconds: float = math.inf
@@ -283,6 +284,8 @@ class Fleet:
 
     def has_heir(self, leaving: Worker) -> bool:
         """Whether another worker, which is to stay, goes on with connections that this one hands over."""
+        if not leaving.takes_over:
+            return False
         if self.stop is not None:
             return self.stop.hand_over
         return any(

@@ -68,7 +68,8 @@ def drain(fleet: Fleet, worker: Worker, reason: str, now: float, *, final: bool 
     # One that is still booting has nothing to lose unless it says so, and must not hold a place for long.
     patience = settings.kill_timeout if quick or worker.booting else worker.patience()
     worker.deadline = now + patience
-    return Drain(worker.number, worker.drain_seconds, final, reason, hand_over=not quick and fleet.has_heir(worker))
+    worker.hands_over = not quick and fleet.has_heir(worker)
+    return Drain(worker.number, worker.drain_seconds, final, reason, worker.hands_over)
 
 
 def _dump_then_kill(fleet: Fleet, worker: Worker, cause: str, reason: str, now: float) -> Dump | Kill:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from prefork.policy.actions import Action, Report, Spawn, duration
+from prefork.policy.actions import Action, Drain, Report, Spawn, duration
 from prefork.policy.fleet import Fleet, Generation, MoldState, Worker, WorkerState
 from prefork.policy.health import drain
 
@@ -43,6 +43,15 @@ def drain_surplus(fleet: Fleet, now: float) -> Iterator[Action]:
             yield drain(fleet, worker, f"recycled: {worker.worn}", now)
         else:
             yield drain(fleet, worker, f"only {fleet.wanted} workers are wanted", now)
+
+
+def hand_over_late(fleet: Fleet, now: float) -> Iterator[Action]:
+    """Who drains unasked, or began when nobody was there to go on with its connections, hands them over now."""
+    for worker in fleet.of(WorkerState.DRAINING):
+        if not worker.hands_over and worker.ready_at is not None and fleet.has_heir(worker):
+            worker.hands_over = True
+            reason = "another worker goes on with its connections"
+            yield Drain(worker.number, worker.drain_seconds, final=False, reason=reason, hand_over=True)
 
 
 def spawn_missing(fleet: Fleet, now: float) -> Iterator[Action]:

@@ -41,6 +41,7 @@ RULES_OF_SERVING: tuple[Rule, ...] = (
     recycling.recycle_worn,
     staffing.drain_needless_starts,
     staffing.drain_surplus,
+    staffing.hand_over_late,
     staffing.spawn_missing,
     staffing.spawn_canary,
     staffing.report_ready,

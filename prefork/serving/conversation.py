@@ -6,14 +6,18 @@ and what the handler returns. Bytes that were read ahead never go along: who has
 
 from __future__ import annotations
 
+import logging
 import socket
 from time import monotonic
 
 from prefork.serving.messages import has_unread, may_be_handed_over, release_buffer, restore_buffer
 from prefork.serving.poolthread import went_idle
 
+log = logging.getLogger("prefork.serving")
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from prefork.serving.poolthread import PoolThread
@@ -28,6 +32,7 @@ class Conversation:
         "accepted",
         "arriving",
         "client_address",
+        "declined",
         "descriptor",
         "due",
         "hung_up",
@@ -47,6 +52,7 @@ class Conversation:
         "state",
         "stays",
         "thread",
+        "told",
         "unread",
     )
 
@@ -68,7 +74,9 @@ class Conversation:
         self.arriving = False  # from another process, and not carried yet
         self.state = b""  # for the handler that takes it over
         self.moved = False  # another process has it
-        self.stays = False  # its handler does not let it go, or nobody can take it
+        self.stays = False  # nobody else can take it
+        self.declined = False  # its handler does not let it go before another message has come
+        self.told = False  # its handler knows of the drain
         # The parking's and the pool's, under the pool's lock:
         self.leaving = False  # it is to be ended without waiting for another message
         self.moving = False  # it is to be handed over
@@ -99,7 +107,9 @@ class Conversation:
     @property
     def may_move(self) -> bool:
         """Whether its handler may be asked to hand it over. What TLS knows of a connection cannot go along."""
-        return not self.stays and type(self.request) is socket.socket and may_be_handed_over(type(self._handler))
+        if self.stays or self.declined or type(self.request) is not socket.socket:
+            return False
+        return may_be_handed_over(type(self._handler))
 
     def go_on(self) -> None:
         """Do what it was taken up for, mostly to serve what has come; then it is parked again, or ended."""
@@ -141,6 +151,7 @@ class Conversation:
             self._hand_over()
         else:
             self.due = True
+            self.declined = False
             if not self.unread:
                 restore_buffer(self._handler.rfile, self._handler.rbufsize)
             self._converse()
@@ -152,7 +163,8 @@ class Conversation:
         assert ferry is not None  # the pool would not have chosen it
         state = handler.hand_over()
         if state is None:
-            self._stay()
+            self.declined = True
+            self._tell_of_drain()
         elif not isinstance(state, bytes):
             problem = f"{type(handler).__qualname__}.hand_over must return bytes or None, not {type(state).__name__}"
             raise TypeError(problem)
@@ -164,14 +176,14 @@ class Conversation:
         else:
             handler.take_over(state)
             if self.stays:
-                self._stay()
+                self._tell_of_drain()
         self.parked = True
 
-    def _stay(self) -> None:
-        """Tell the handler what those were told at once that cannot be handed over: its worker is leaving."""
-        self.stays = True
-        if hasattr(self._handler, "on_drain"):
-            self._handler.on_drain()
+    def _tell_of_drain(self) -> None:
+        """Tell the handler what others were told at once: its worker is leaving, and it does not get away, yet."""
+        if not self.told and hasattr(self._handler, "on_drain"):
+            self.told = True
+            tell_of_drain(self._handler)
 
     def _take_over(self) -> None:
         """Make a handler that goes on where the one in another process was, and park it: it is between two messages."""
@@ -198,6 +210,16 @@ class Conversation:
             self._handler = None  # which knows us, too
         elif not self.unread:
             release_buffer(self._handler.rfile)
+
+
+def tell_of_drain(listener: Any, still: Callable[[], bool] = lambda: True) -> None:
+    """Call its `on_drain()`. It need not be afraid: an exception is logged, if it is `still` of interest."""
+    try:
+        listener.on_drain()
+    except Exception as error:
+        # What has ended meanwhile need not hear, and whose client is gone need not say goodbye.
+        if still() and not isinstance(error, ConnectionError):
+            log.error("on_drain failed: %s: %s; the drain goes on", type(error).__name__, error, exc_info=error)
 
 
 def handlers_at_work(server: Any) -> dict[int, Any]:

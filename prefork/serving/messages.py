@@ -48,7 +48,7 @@ class MessageRequestHandler(StreamRequestHandler):
         """Read one message, or what has come of it so far, and answer. To be overridden."""
 
     def hand_over(self) -> bytes | None:
-        """Return what `take_over()` needs in another worker, at most 60,000 bytes; None: the connection stays here.
+        """Return what `take_over()` needs in another worker, at most 60,000 bytes; None: not before another message.
 
         Called between two messages when this worker is to leave and another one serves on; `finish()` is not called
         then. To be overridden.

@@ -9,7 +9,7 @@ import socket
 import threading
 
 from prefork.serving.asked import AskedMixIn
-from prefork.serving.conversation import Conversation, handlers_at_work
+from prefork.serving.conversation import Conversation, handlers_at_work, tell_of_drain
 from prefork.serving.datagram import UDPServer
 from prefork.serving.http import HttpConversation, is_parkable
 from prefork.serving.lingering import linger_if_unread
@@ -22,7 +22,6 @@ from prefork.serving.wait import Hold
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
 log = logging.getLogger("prefork.serving")
@@ -201,20 +200,11 @@ def call_on_drain(server: Any, moving: bool = False) -> None:
     need not be afraid: an exception is logged.
     """
     if hasattr(type(server), "on_drain"):
-        _tell(server)
+        tell_of_drain(server)
     handlers: dict[int, Any] = getattr(server, "_handlers_at_work", {})
     for handler in handlers.copy().values():
         if not (moving and may_be_handed_over(type(handler))):
-            _tell(handler, functools.partial(handlers.__contains__, id(handler)))
-
-
-def _tell(listener: Any, still: Callable[[], bool] = lambda: True) -> None:
-    try:
-        listener.on_drain()
-    except Exception as error:
-        # What has ended meanwhile need not hear, and whose client is gone need not say goodbye.
-        if still() and not isinstance(error, ConnectionError):
-            log.error("on_drain failed: %s: %s; the drain goes on", type(error).__name__, error, exc_info=error)
+            tell_of_drain(handler, functools.partial(handlers.__contains__, id(handler)))
 
 
 def _serve_listed(server: Any, request: Any, client_address: Any) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from tests.support import tools
 from tests.support.addresses import host_and_port
+from tests.support.clients import eventually
 from tests.support.serving import serve_calmly
 
 Cli = Callable[..., bytes]
@@ -18,6 +19,23 @@ def address(tmp_path: Path) -> Iterator[tuple[str, int]]:
         "examples.keyvalue:KeyValueHandler", workers=2, bind=["tcp://127.0.0.1:0"], server={"database": database}
     ) as server:
         yield host_and_port(server)
+
+
+def test_clients_stay_connected_through_reloads(tmp_path: Path) -> None:
+    options = {"bind": ["tcp://127.0.0.1:0"], "server": {"database": str(tmp_path / "store.sqlite")}}
+    with serve_calmly("examples.keyvalue:KeyValueHandler", workers=2, drain_timeout=600, **options) as server:
+        clients = [socket.create_connection(host_and_port(server), timeout=60) for _ in range(20)]
+        for clock in range(1, 4):
+            for client in clients:
+                client.sendall(b"INCR clock\r\nGET cl")
+            assert {client.recv(100)[:1] for client in clients} == {b":"}
+            server.reload()
+            for client in clients:
+                client.sendall(b"ock\r\n")
+            assert {client.recv(100) for client in clients} == {b"$%d\r\n%d\r\n" % (2 + (clock > 4), 20 * clock)}
+            eventually(lambda: not server.workers("draining"))
+        for client in clients:
+            client.close()
 
 
 @pytest.fixture

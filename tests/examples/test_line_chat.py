@@ -4,6 +4,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.support.addresses import host_and_port
+from tests.support.clients import eventually
 from tests.support.serving import serve_calmly
 
 
@@ -47,10 +48,21 @@ def test_clients_of_a_worker_see_each_other() -> None:
             assert ann.hear() == "* Ben leaves"
 
 
+def test_a_reload_leaves_everybody_in_the_room() -> None:
+    with serve_calmly("examples.line_chat:ChatHandler", workers=1, bind=["tcp://127.0.0.1:0"]) as server:
+        with Client(host_and_port(server), "Ann") as ann, Client(host_and_port(server), "Ben") as ben:
+            assert ann.hear() == "* Ben enters"
+            server.reload()
+            eventually(lambda: not server.workers("draining"))
+            ben.say("still here")
+
+            assert ann.hear() == "Ben: still here"
+
+
 def test_a_client_hears_a_goodbye_when_the_server_stops() -> None:
     with serve_calmly("examples.line_chat:ChatHandler", workers=1, bind=["tcp://127.0.0.1:0"]) as server:
         with Client(host_and_port(server), "Ann") as ann:
             server.signal(SIGTERM)
 
-            assert ann.hear() == "* This worker is closing. Come again!"
+            assert ann.hear() == "* This server is closing. Come again!"
         server.wait()

@@ -169,6 +169,18 @@ def test_whoever_is_replaced_or_not_wanted_any_more_hands_over(serve: Serve, pro
         eventually(lambda: parked(server) == 60)
 
 
+def test_a_worker_that_somebody_terminates_hands_over_to_its_siblings(serve: Serve, project: Path) -> None:
+    with serving(serve, project, workers=2, drain_timeout=600) as server, ExitStack() as stack:
+        clients = [stack.enter_context(LineClient(server.address)) for _ in range(20)]
+        assert {client.ask("seen") for client in clients} == {"1"}
+        terminated = server.workers()[0]["pid"]
+        os.kill(terminated, signal.SIGTERM)
+        server.wait_for_log("other workers go on with them")
+
+        told = [client.ask("who") for client in clients]
+        assert terminated not in {int(answer.split()[-1]) for answer in told if answer != "closing"}
+
+
 def test_what_new_code_does_not_take_over_stays_with_the_old(serve: Serve, project: Path) -> None:
     with serving(serve, project, workers=2) as server, LineClient(server.address) as client:
         assert client.ask("seen") == "1"
@@ -187,7 +199,7 @@ def test_a_handler_may_keep_its_connection(serve: Serve, project: Path) -> None:
 
         assert client.read() == "closing"  # it is told, as nobody goes on with it
         assert client.ask("seen") == "2"
-        assert server.workers("draining")[0]["parked"] == 1
+        eventually(lambda: parked(server, "draining") == 1)
 
 
 def test_a_state_that_is_too_big_stays_and_is_told(serve: Serve, project: Path) -> None:

@@ -182,7 +182,7 @@ class Kernel(Timeline):
         process.ready = True
         process.leaks = self.happens(self.odds.leak)
         process.beats_since = self.now
-        self.tell(events.WorkerReady(process.number), process)
+        self.tell(events.WorkerReady(process.number, takes_over=True), process)
         if process.drained_at < math.inf:
             self._begin_drain(process)
             return

@@ -74,6 +74,7 @@ def check_drain(world: World, record: Record, drain: Drain) -> None:
     known = _living(record, drain.number)
     was_ready = known.ready
     known.leaving_since = min(known.leaving_since, world.now)
+    _check_heirs(record, drain)
     if record.stopping:
         _check_final_drain(world, record, drain, was_ready)
         return
@@ -82,6 +83,14 @@ def check_drain(world: World, record: Record, drain: Drain) -> None:
     if was_ready:
         enough = record.ready_workers() >= world.supervisor.wanted
         require(enough, "nobody is drained unless enough others are ready")
+
+
+def _check_heirs(record: Record, drain: Drain) -> None:
+    if not drain.hand_over:
+        return
+    staying = [each for each in record.workers.values() if each.ready and not each.stuck and not each.worn]
+    heirs = record.successor == "serves" if record.stopping else bool(staying)
+    require(heirs, "connections are handed over to somebody who stays")
 
 
 def _check_final_drain(world: World, record: Record, drain: Drain, was_ready: bool) -> None:

@@ -21,8 +21,9 @@ from tests.support.application import write_application
 from tests.support.clients import LineClient
 from tests.support.processes import without_descriptors
 
-# A handler for each kind of listener: datagrams are answered with what they say, so that a client knows its answer, and
-# on the Unix socket connections are parked between messages.
+# A handler for each kind of listener: datagrams are answered with what they say, so that a client knows its answer. On
+# the Unix socket connections are parked between messages, and handed over when their worker leaves; what they remember
+# is the last question, which must never come twice.
 APPLICATION = """
 from prefork.serving import MessageRequestHandler
 
@@ -39,10 +40,19 @@ class StreamOrDatagram:
 
 
 class Messages(MessageRequestHandler):
+    last = ""
+
     def handle_message(self):
         word, _, rest = self.rfile.readline().decode().strip().partition(" ")
-        if word == "echo":
+        if word == "echo" and rest != self.last:
+            self.last = rest
             self.wfile.write(f"{rest}\\n".encode())
+
+    def hand_over(self):
+        return self.last.encode()
+
+    def take_over(self, state):
+        self.last = state.decode()
 
 
 def make(address):

@@ -98,7 +98,7 @@ class History:
     def _cause_of(self, lost: Request) -> Fault | None:
         """Return the latest fault that may have cost a request, else the one whose drain it outstayed."""
         near = [one for one in self.faults if one.costs and _is_near(one, lost.began, lost.ended)]
-        if not near and kind_of(lost) in ("kept", "parked"):
+        if not near and kind_of(lost) == "kept":  # those that are parked go on in another worker
             near = [one for one in self.faults if one.drains and _is_within_drain(one, lost.ended)]
         return near[-1] if near else None
 

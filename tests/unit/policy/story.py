@@ -27,6 +27,7 @@ class Story:
         self.loads: dict[int, WorkerLoad] = {}  # of those that have another one
         self.queued = 0
         self.now = 100.0
+        self.takes_over = False  # whether the first workers go on with connections of others
         self.actions: list[Action] = []
 
     def tell(self, *happened: Event) -> list[Action]:
@@ -58,7 +59,7 @@ class Story:
         """Bring generation 1 up, with workers 1, 2, 3, …, and let all of them serve for a while."""
         self.tell(events.StartRequested(), events.MoldReady(1))
         for worker in self.supervisor.workers():
-            self.tell(events.WorkerReady(worker.number))
+            self.tell(events.WorkerReady(worker.number, self.takes_over))
         self.wait(5.0)
 
     def try_generation(self, generation: int, settings: FleetSettings | None = None) -> list[Action]:
@@ -87,6 +88,14 @@ class Story:
 
 def a_serving_fleet(workers: int = 2, **settings: float) -> Story:
     story = Story(make_settings(workers, **settings))
+    story.start()
+    return story
+
+
+def a_fleet_that_hands_over(workers: int) -> Story:
+    """Its workers go on with the connections of others."""
+    story = Story(make_settings(workers))
+    story.takes_over = True
     story.start()
     return story
 

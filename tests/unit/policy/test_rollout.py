@@ -3,7 +3,15 @@ import pytest
 from prefork.policy import events
 from prefork.policy.actions import Drain, Kill, PrepareGeneration, ReleaseGeneration, Report, Spawn, StartMold
 from prefork.policy.events import Event
-from tests.unit.policy.story import Story, a_serving_fleet, make_settings, only, orders, subjects
+from tests.unit.policy.story import (
+    Story,
+    a_fleet_that_hands_over,
+    a_serving_fleet,
+    make_settings,
+    only,
+    orders,
+    subjects,
+)
 
 
 def a_trial(workers: int = 2, **settings: float) -> Story:
@@ -473,7 +481,8 @@ def test_scaling_during_a_roll_is_obeyed_by_the_roll(workers: int) -> None:
 
 @pytest.mark.parametrize("takes_over", [True, False])
 def test_a_replaced_worker_hands_over_if_the_new_generation_takes(takes_over: bool) -> None:
-    story = a_trial(workers=1)
+    story = a_fleet_that_hands_over(workers=1)
+    story.try_generation(2)
     story.tell(events.WorkerReady(2, takes_over))
 
     ordered = story.wait(2.0)

@@ -3,7 +3,7 @@ import pytest
 from prefork.policy import events
 from prefork.policy.actions import Drain, Report, Spawn
 from prefork.policy.fleet import MOST_WORKERS
-from tests.unit.policy.story import Story, a_serving_fleet, make_settings, only, subjects
+from tests.unit.policy.story import Story, a_fleet_that_hands_over, a_serving_fleet, make_settings, only, subjects
 
 
 def test_a_worker_that_had_served_is_replaced_at_once_in_its_slot() -> None:
@@ -162,3 +162,34 @@ def test_scaling_during_the_trial_is_done_by_the_old_generation() -> None:
     ordered = story.tell(events.ScaleRequested(2, "uid 0"))
 
     assert [order.generation for order in only(Spawn, ordered)] == [1]
+
+
+def test_who_drains_unasked_hands_its_connections_over() -> None:
+    story = a_fleet_that_hands_over(workers=2)
+
+    ordered = story.tell(events.WorkerStoppedAccepting(1))
+    later = story.wait(1.0)
+
+    assert [(order.number, order.hand_over) for order in only(Drain, ordered)] == [(1, True)]
+    assert only(Drain, later) == []
+
+
+def test_who_drains_alone_hands_over_when_its_replacement_serves() -> None:
+    story = a_fleet_that_hands_over(workers=1)
+
+    alone = story.tell(events.WorkerStoppedAccepting(1))
+    replaced = story.tell(events.WorkerReady(2, takes_over=True))
+
+    assert only(Drain, alone) == []
+    assert [(order.number, order.seconds, order.hand_over) for order in only(Drain, replaced)] == [(1, 30.0, True)]
+
+
+def test_connections_go_to_nobody_who_is_about_to_leave() -> None:
+    story = a_fleet_that_hands_over(workers=2)
+    story.tell(events.RecycleRequested(None, "somebody"), events.WorkerReady(3, takes_over=True))
+
+    [first] = only(Drain, story.actions)
+    last = story.tell(events.WorkerReady(4, takes_over=False))
+
+    assert first.hand_over
+    assert [order.hand_over for order in only(Drain, last)] == [True]  # worker 3 stays

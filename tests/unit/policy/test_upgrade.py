@@ -4,7 +4,7 @@ import pytest
 
 from prefork.policy import events
 from prefork.policy.actions import Drain, EndSuccessor, Exit, PrepareGeneration, StartSuccessor
-from tests.unit.policy.story import Story, a_serving_fleet, make_settings, only, subjects
+from tests.unit.policy.story import Story, a_fleet_that_hands_over, a_serving_fleet, make_settings, only, subjects
 
 UPGRADE = events.UpgradeRequested("SIGUSR2")
 
@@ -34,7 +34,7 @@ def test_a_successor_that_serves_makes_us_drain_and_leave() -> None:
 
 @pytest.mark.parametrize("takes_over", [True, False])
 def test_connections_are_handed_over_to_a_successor_that_takes_them(takes_over: bool) -> None:
-    story = a_serving_fleet(workers=2)
+    story = a_fleet_that_hands_over(workers=2)
     story.tell(UPGRADE)
 
     served = story.tell(events.SuccessorReady(takes_over))

@@ -35,7 +35,7 @@ class Counting(MessageRequestHandler):
         if line == b"hold\n":
             self.wfile.write(b"holding\n")
             line = self.rfile.readline()
-        self.keeps = self.keeps or line == b"keep\n"
+        self.keeps = (self.keeps or line == b"keep\n") and line != b"go\n"
         self.wfile.write(b"%b %d\n" % (self.server.name, self.count))  # type: ignore[attr-defined]
 
     def hand_over(self) -> bytes | None:
@@ -222,13 +222,17 @@ def test_one_that_nobody_can_have_is_given_its_state_back_and_told(bench: Bench,
     assert old.pool.ended.wait(PATIENCE)
 
 
-def test_one_whose_handler_keeps_it_is_told_and_served_on(bench: Bench, old: Shore) -> None:
+def test_one_whose_handler_keeps_it_is_told_once_and_goes_when_it_may(bench: Bench, old: Shore, new: Shore) -> None:
     client = bench.connect(old.server)
     assert ask(client, b"keep\n") == b"old 1\n"
     old.leave()
 
     assert client.recv(100) == b"closing\n"
     assert ask(client) == b"old 2\n"
+    assert ask(client, b"go\n") == b"old 3\n"
+    assert old.pool.ended.wait(PATIENCE)
+    new.begin()
+    assert ask(client) == b"new 104\n"
 
 
 def test_a_parting_ends_those_that_do_not_go(bench: Bench, ferry: Ferry, old: Shore, new: Shore) -> None:
