@@ -106,6 +106,8 @@ def _build(order: Order, channel: Channel[messages.ToWorker], signals: Signals) 
     services = application.build(
         order.listeners, order.settings, order.rows, info, admission, order.tls_context, order.ferry
     )
+    if not any(service.takes_over for service in services):
+        order.ferry.close()
     signals.install()  # constructors may have installed their own
     keep_loggers()  # or have configured logging
     write_stacks_when_asked(order.words)  # or have set faulthandler up for themselves

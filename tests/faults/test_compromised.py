@@ -57,6 +57,43 @@ def steal():
             connection.sendall(b"stolen\\n")
             return connection.close()
 """
+SPOILING = """
+from prefork.serving import MessageRequestHandler
+from prefork.serving.poolthread import current_pool_thread
+
+
+def shut(ferry):
+    import socket
+
+    ferry._near.shutdown(socket.SHUT_RDWR)
+
+
+def fill(ferry):
+    try:
+        while True:
+            ferry._near.send(b"nonsense")
+    except BlockingIOError:
+        pass
+
+
+def scribble(ferry):
+    ferry._words.cast("B")[:] = b"\\xff" * ferry._words.nbytes
+
+
+class Spoiling(MessageRequestHandler):
+    def handle_message(self):
+        word, _, rest = self.rfile.readline().decode().strip().partition(" ")
+        if word != "echo":
+            {"shut": shut, "fill": fill, "scribble": scribble}[word](current_pool_thread().pool.ferry._ferry)
+            rest = "done"
+        self.wfile.write(f"{rest}\\n".encode())
+
+    def hand_over(self):
+        return b""
+
+    def take_over(self, state):
+        pass
+"""
 HELLO_OF_ANOTHER = "messages.encode(messages.Hello(os.getppid()))"
 
 
@@ -145,6 +182,22 @@ def test_the_death_of_a_worker_that_has_scribbled_can_be_shown(serve: Serve, pro
         assert (afterwards.returncode, afterwards.stderr) == (0, "")
         assert "killed by SIGABRT" in afterwards.stdout
         lives(server)
+
+
+@pytest.mark.fault("compromised-worker")
+@pytest.mark.parametrize("deed", ["shut", "fill", "scribble"])
+def test_a_spoiled_ferry_leaves_connections_where_they_are(serve: Serve, project: Path, deed: str) -> None:
+    write_application(project, extra=SPOILING)
+    with serve("app:Spoiling", workers=2, threads=4) as server, LineClient(server.address) as client:
+        assert client.ask("echo 1") == "1"
+        with LineClient(server.address) as villain:
+            assert villain.ask(deed) == "done"
+        server.reload()
+
+        assert client.ask("echo 2") == "2"
+        with LineClient(server.address) as another:
+            assert another.ask("echo 3") == "3"
+        assert server.process.poll() is None
 
 
 def test_a_worker_can_take_connections_and_serve_them_badly_until_it_is_replaced(serve: Serve, project: Path) -> None:
