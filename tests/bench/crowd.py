@@ -16,15 +16,24 @@ _LINE, _ANSWER = b"PING\r\n", b"+PONG\r\n"
 
 @contextmanager
 def crowd(server: testing.Server, number: int) -> Iterator[None]:
-    """Hold so many clients of a server whose handlers can park, during the block."""
-    with ExitStack() as clients:
+    """Hold so many clients of a server whose handlers can park and say PONG, during the block."""
+    with clients_of(server, number, _LINE, _ANSWER):
+        yield
+
+
+@contextmanager
+def clients_of(server: testing.Server, number: int, line: bytes, answer: bytes = b"") -> Iterator[list[socket.socket]]:
+    """Hold so many clients, each of which has said this and had this answer, or whatever it was."""
+    with ExitStack() as stack:
+        clients = []
         for _ in range(number):
-            client = clients.enter_context(socket.create_connection(host_and_port(server), 60))
-            client.sendall(_LINE)
-            assert client.recv(len(_ANSWER)) == _ANSWER
+            client = stack.enter_context(socket.create_connection(host_and_port(server), 60))
+            client.sendall(line)
+            assert client.recv(100).startswith(answer)
+            clients.append(client)
         while parked(server) < number:
             select.select([], [], [], 0.01)
-        yield
+        yield clients
 
 
 def parked(server: testing.Server) -> int:

@@ -32,6 +32,7 @@ def lines(view: View = VIEW, wanted: Format = PLAIN) -> list[str]:
         'prefork_connections_served_total{listener="tcp://127.0.0.1:80"} 6',
         'prefork_connections_failed_total{listener="tcp://127.0.0.1:80"} 2',
         'prefork_connections_lost_total{listener="tcp://127.0.0.1:80"} 1',
+        'prefork_connections_handed_over_total{listener="tcp://127.0.0.1:80"} 6',
         'prefork_connections_open{listener="tcp://127.0.0.1:80"} 2',
         'prefork_connections_refused_total{listener="tcp://127.0.0.1:80"} 1',
         "prefork_connections_parked 7",

@@ -32,6 +32,8 @@ def connections(
         "accepted": accepted,
         "open": 2,
         "lost": 1,
+        "handed_over": 6,
+        "taken_over": 5,
         "failed": failed,
         "refused": refused,
         "served": sum(ended) - failed - refused,

@@ -1,6 +1,7 @@
 """Parked connections that one pool hands over to another. Between them is a ferry that the test controls."""
 
 import errno
+import http.server
 import os
 import socket
 from collections import deque
@@ -50,6 +51,27 @@ class Counting(MessageRequestHandler):
     def finish(self) -> None:
         super().finish()
         self.server.finished()  # type: ignore[attr-defined]
+
+
+class Pages(http.server.BaseHTTPRequestHandler):
+    """A handler of the standard library's, which knows nothing of parking, with the two methods."""
+
+    protocol_version = "HTTP/1.1"
+    count = 0
+
+    def do_GET(self) -> None:
+        self.count += 1
+        self.send_response(200, f"{self.server.name.decode()} {self.count}")  # type: ignore[attr-defined]
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None: ...
+
+    def hand_over(self) -> bytes:
+        return b"%d" % self.count
+
+    def take_over(self, state: bytes) -> None:
+        self.count = int(state) + 100
 
 
 class Ferry:
@@ -120,7 +142,7 @@ class Shore:
     """A server with a pool at either end of the ferry."""
 
     def __init__(self, bench: Bench, ferry: Ferry, name: bytes, **options: Any) -> None:
-        self.server = NamedServer(LOOPBACK, Counting)
+        self.server = NamedServer(LOOPBACK, options.pop("handler", Counting))
         self.server.socket.setblocking(False)
         self.server.name = name
         self.server.finished = Changes()
@@ -165,7 +187,7 @@ def new(bench: Bench, ferry: Ferry, old: Shore) -> Shore:
 
 def ask(client: socket.socket, line: bytes = b"x\n") -> bytes:
     client.sendall(line)
-    return client.recv(100)
+    return client.recv(1000)
 
 
 def test_a_parked_connection_goes_on_elsewhere_where_it_was(bench: Bench, old: Shore, new: Shore) -> None:
@@ -260,6 +282,19 @@ def test_those_of_a_listener_that_nobody_else_has_stay(bench: Bench, old: Shore)
 
     assert ask(client) == b"old 2\n"
     assert old.pool.handed_over == 0
+
+
+def test_a_kept_connection_of_http_server_goes_on_elsewhere(bench: Bench, ferry: Ferry) -> None:
+    old, new = (Shore(bench, ferry, name, handler=Pages) for name in (b"old", b"new"))
+    ferry.server = new.server
+    old.begin()
+    client = bench.connect(old.server)
+    assert b"old 1\r\n" in ask(client, b"GET / HTTP/1.1\r\n\r\n")
+    old.leave()
+    assert old.pool.ended.wait(PATIENCE)
+    new.begin()
+
+    assert b"new 102\r\n" in ask(client, b"GET / HTTP/1.1\r\n\r\n")
 
 
 def test_who_leaves_takes_over_first_what_is_on_the_way(bench: Bench, ferry: Ferry, old: Shore) -> None:
