@@ -104,7 +104,7 @@ class Intake:
         self.index = index
         self.descriptor = server.fileno()
         self.datagrams = getattr(server, "socket_type", None) == socket.SOCK_DGRAM
-        self.may_have_more = self.datagrams and getattr(server, "receives_at_once", False)
+        self.may_have_more = _never_waits(server, self.datagrams)
         self.finishing = False  # the queue is to be served until it is empty
         self.empty = False  # the kernel said so after that
         self.exhausted = False  # the last attempt failed so that the next one would, too
@@ -261,6 +261,15 @@ class Intakes:
             self._poll.register(intake.descriptor, select.POLLIN)
         soonest = min((intake.rest.until for intake in self._resting), default=math.inf)
         return None if soonest == math.inf else soonest - now
+
+
+def _never_waits(server: Any, datagrams: bool) -> bool:
+    """Say whether get_request() returns at once when there is nothing, so that one may try without a wait."""
+    if datagrams:
+        return bool(getattr(server, "receives_at_once", False))
+    if getattr(server.get_request, "__qualname__", "") != "TCPServer.get_request":
+        return False  # an override may do anything
+    return not os.get_blocking(server.fileno()) and not server.socket.gettimeout()
 
 
 def hear_from_afar(request: Any) -> None:

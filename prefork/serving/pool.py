@@ -27,6 +27,7 @@ from prefork.serving.moving import ARRIVALS, Arrivals
 from prefork.serving.parking import Parking
 from prefork.serving.poolthread import PoolThread, log_escaped
 from prefork.serving.promotion import TICK, Promotion
+from prefork.serving.retry import Retry
 from prefork.serving.shortage import ThreadShortage
 from prefork.serving.spread import Spread
 
@@ -44,7 +45,7 @@ log = logging.getLogger("prefork.serving")
 
 IDLE_TIME = 30.0
 _STAY = 10  # milliseconds for which a thread stays with a connection that may soon say more
-_RUN = 16  # messages of one connection, or datagrams, that may be served in a row while nobody looks after the others
+_RUN = 16  # messages of one connection that may be served in a row while nobody looks after the others
 
 
 class Pool:
@@ -75,7 +76,6 @@ class Pool:
         self._intakes: list[Intake] = []
         self._wait: Intakes | None = None  # while it accepts, or a connection may be parked
         self._ready: list[Intake | Conversation] = []  # what the last wait found; the leader's
-        self._in_a_row = 0  # datagrams that were taken without a wait; the leader's
         self._spread = Spread(self.activity)
         self._lock = threading.Lock()  # of everything below
         self._shortage = ThreadShortage()
@@ -88,8 +88,8 @@ class Pool:
         self._in_turn: list[Conversation] = []  # parked, and waiting for a thread only
         self._leader: PoolThread | None = None
         self._deputy: PoolThread | None = None
-        self._again: Intake | None = None  # a listener where there may be another datagram
         self._promotion = Promotion()
+        self._retry = Retry()
         self._followers: list[PoolThread] = []
         self._busy: set[PoolThread] = set()
         self._free_rows = list(range(threads - 1, -1, -1))
@@ -259,6 +259,7 @@ class Pool:
                 if taken is not None:
                     self._hand_over(me, taken[0], source)
                     return source, *taken
+                self._retry.note_in_vain(source)
                 self._let_rest_if_exhausted(source)
             else:
                 self._hand_over(me, source.request, source)
@@ -270,7 +271,7 @@ class Pool:
 
     def _is_left_to_others(self, intake: Intake) -> bool:
         """Say whether a less busy worker takes what waits; a datagram has been served before it could have asked."""
-        if intake.datagrams or self._draining or self._wait is None:
+        if intake is self._retry.tried or intake.datagrams or self._draining or self._wait is None:
             return False
         return self._spread.leaves(intake, self._wait)
 
@@ -293,18 +294,17 @@ class Pool:
             self._look_around()
 
     def _look_around(self) -> None:
-        """Wait until something is ready to be served, or expect another datagram. What is put first is served last."""
+        """Wait until something is ready to be served, or expect it at once. What is put first is served last."""
         assert self._wait is not None
         with self._lock:
             in_turn, self._in_turn = self._in_turn, []
             over = self._parking.part_with_all() if self._parting else self._parking.expired()
             moving = self._parking.to_move() if self._may_hand_over() else []
-            again, self._again = self._again, None
+            again = self._retry.choose(self._leader)
         self._ready = [*over, *moving, *in_turn]
         if again is not None:
             self._ready.append(again)
             return
-        self._in_a_row = 0
         self._ready += self._wait.wait(at_once=bool(self._ready))
 
     def _may_hand_over(self) -> bool:
@@ -335,6 +335,7 @@ class Pool:
         with self._lock:
             me.request = request
             self._busy.add(me)
+            self._retry.forget()
             self._show_load()
             if resumed is not None:
                 self._parking.remove(resumed)
@@ -348,19 +349,13 @@ class Pool:
             elif self._may_leave(resumed) and self._has_deputy():
                 self._leader = None
                 me.number = self._promotion.leave()
-                self._expect_more(source)
+                self._retry.expect(source, me)
             else:
                 fresh = self._choose_leader()
         if fresh is not None:
             self._start_thread(fresh)
         if stopped:
             self._tell_change()
-
-    def _expect_more(self, source: Intake | Conversation) -> None:
-        """Let the next leader try for another datagram before it looks at anything else. Called with the lock."""
-        if isinstance(source, Intake) and source.may_have_more and self._in_a_row < _RUN:
-            self._in_a_row += 1
-            self._again = source
 
     def _may_leave(self, resumed: Conversation | None) -> bool:
         """Say whether the request may be left to the deputy. Called with the lock.
@@ -435,6 +430,7 @@ class Pool:
                 return False
             self._finish(me)
             self._show_parked()
+            self._retry.forget()
             if conversation.unread:
                 self._in_turn.append(conversation)
             if tell and self._leader is not None and self._wait is not None:

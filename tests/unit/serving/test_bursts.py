@@ -1,4 +1,4 @@
-"""Datagrams that come in quick succession are taken without a look at anything else, but not for ever."""
+"""What comes in quick succession is taken without a look at anything else, but not for ever."""
 
 import math
 import socket
@@ -12,7 +12,8 @@ from prefork.serving import pool as pools
 from prefork.serving import promotion
 from prefork.serving.accepting import Intakes
 from prefork.serving.threadpool import ThreadPoolMixIn, ThreadPoolTCPServer, ThreadPoolUDPServer
-from tests.unit.serving.conftest import LOOPBACK, PATIENCE, Bench
+from tests.unit.serving.conftest import LOOPBACK, PATIENCE, Bench, make_server
+from tests.unit.serving.test_pool import Once
 from tests.unit.serving.test_threadpool import serving
 
 BURST = 100
@@ -20,6 +21,10 @@ BURST = 100
 
 class StandardPoolUDPServer(ThreadPoolMixIn, socketserver.UDPServer):
     """Its socket blocks who receives from it when there is nothing."""
+
+
+class Deep(socketserver.TCPServer):
+    request_queue_size = BURST
 
 
 class Reply(socketserver.BaseRequestHandler):
@@ -42,16 +47,21 @@ def client_of(server: Any) -> socket.socket:
     return client
 
 
-def test_a_burst_is_taken_with_few_waits(bench: Bench, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    waits = 0
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """One for each wait of a leader."""
+    counted: list[None] = []
     wait = Intakes.wait
 
-    def counted(self: Intakes, **how: bool) -> Any:
-        nonlocal waits
-        waits += 1
+    def count(self: Intakes, **how: bool) -> Any:
+        counted.append(None)
         return wait(self, **how)
 
-    monkeypatch.setattr(Intakes, "wait", counted)
+    monkeypatch.setattr(Intakes, "wait", count)
+    return counted
+
+
+def test_a_burst_is_taken_with_few_waits(bench: Bench, quick: None, waits: list[None]) -> None:
     server = ThreadPoolUDPServer(LOOPBACK, Reply)
     with client_of(server) as client:
         for number in range(BURST):
@@ -60,7 +70,32 @@ def test_a_burst_is_taken_with_few_waits(bench: Bench, quick: None, monkeypatch:
         answers = {int(client.recv(10)) for _ in range(BURST)}
 
     assert answers == set(range(BURST))
-    assert waits < BURST / 4
+    assert len(waits) < BURST / 4
+
+
+def test_a_burst_of_connections_is_taken_with_few_waits(bench: Bench, quick: None, waits: list[None]) -> None:
+    server = make_server(Once, Deep)
+    clients = [bench.connect(server) for _ in range(BURST)]
+    for client in clients:
+        client.sendall(b"x")
+    bench.pool(server)
+
+    assert [client.recv(1) for client in clients] == [b"x"] * BURST
+    assert len(waits) < BURST / 4
+
+
+def test_who_keeps_connections_asks_before_each_whether_somebody_is_less_busy(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(promotion, "TICK", math.inf)  # all come quickly, but the deputy looks
+    bench.pool(make_server(), threads=8)
+    asked = []
+    for _ in range(8):
+        bench.notes.asked.clear()
+        bench.hold()
+        asked.append(bench.notes.asked.is_set())
+
+    assert asked == [True] * 8
 
 
 def test_who_else_has_something_to_say_is_heard_in_a_burst(bench: Bench, quick: None) -> None:
