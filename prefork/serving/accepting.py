@@ -212,10 +212,16 @@ class Intakes:
 
     def is_left_by_others(self, intake: Intake, seconds: float) -> bool:
         """Wait for so long, and say whether something still waits at the listener: or false, if there is other work."""
+        return not self.has_other_work(seconds) and self.is_waiting(intake)
+
+    def has_other_work(self, seconds: float) -> bool:
+        """Wait for so long, or until there is a wake-up or a parked connection has something to say."""
         others = [self._wakeup, self._parking.fileno()]
         # The only wait that can be shorter than a millisecond. Without it there is no time to be given.
-        if max(others) < _FD_SETSIZE and select.select(others, [], [], seconds)[0]:
-            return False
+        return max(others) < _FD_SETSIZE and bool(select.select(others, [], [], seconds)[0])
+
+    def is_waiting(self, intake: Intake) -> bool:
+        """Say whether something waits at the listener now."""
         self._queue.register(intake.descriptor, select.POLLIN)
         try:
             return bool(self._queue.poll(0))

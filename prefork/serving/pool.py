@@ -23,6 +23,7 @@ import threading
 from prefork.serving.accepting import Intake, Intakes, OverLimit
 from prefork.serving.activity import NoActivity
 from prefork.serving.cutting import cut
+from prefork.serving.interpreter import Interpreter
 from prefork.serving.moving import ARRIVALS, Arrivals
 from prefork.serving.parking import Parking
 from prefork.serving.poolthread import PoolThread, log_escaped
@@ -77,6 +78,7 @@ class Pool:
         self._wait: Intakes | None = None  # while it accepts, or a connection may be parked
         self._ready: list[Intake | Conversation] = []  # what the last wait found; the leader's
         self._spread = Spread(self.activity)
+        self._interpreter = Interpreter()
         self._lock = threading.Lock()  # of everything below
         self._shortage = ThreadShortage()
         self._accepting = False
@@ -249,7 +251,7 @@ class Pool:
                     return arrived
                 self._let_rest_if_exhausted(source)
             elif isinstance(source, Intake):
-                if self._is_left_to_others(source):
+                if self._is_left_waiting(source):
                     continue
                 try:
                     taken = source.take()
@@ -269,10 +271,15 @@ class Pool:
         if self._wait is not None and intake.exhausted:
             self._wait.let_rest(intake)
 
-    def _is_left_to_others(self, intake: Intake) -> bool:
-        """Say whether a less busy worker takes what waits; a datagram has been served before it could have asked."""
+    def _is_left_waiting(self, intake: Intake) -> bool:
+        """Say whether what waits is better left in its queue, for a less busy worker or until nobody here computes.
+
+        A datagram has been served before one could have asked.
+        """
         if intake is self._retry.tried or intake.datagrams or self._draining or self._wait is None:
             return False
+        if self._interpreter.holds_back(intake, self._wait, self._busy, bool(self._ready)):
+            return True
         return self._spread.leaves(intake, self._wait)
 
     def _next_source(self) -> Intake | Conversation | None:
@@ -448,10 +455,17 @@ class Pool:
                 return True
             if needed:
                 self._followers.append(me)
+                self._tell_end()
             ended = not needed and self._is_over()
         if ended:
             self._tell_change()
         return needed and self._follow(me)
+
+    def _tell_end(self) -> None:
+        """Wake the leader if it waits for the end of somebody who computes. Called with the lock."""
+        if self._interpreter.awaited and self._wait is not None:
+            self._interpreter.awaited = False
+            self._wait.wake()
 
     def _is_needed(self) -> bool:
         """Say whether there is something that a leader has to wait for. Called with the lock."""
