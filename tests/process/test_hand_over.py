@@ -97,7 +97,7 @@ def test_a_reload_moves_parked_connections_to_the_new_code(serve: Serve, project
         server.reload()
         eventually(lambda: not server.workers("draining"))
 
-        assert parked(server) == 400
+        eventually(lambda: parked(server) == 400)
         assert {client.ask("seen") for client in clients} == {"2"}
         whom = {client.ask("who") for client in clients}
         assert {answer.split()[0] for answer in whom} == {"2"}
