@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from prefork import testing
 from tests.support.addresses import host_and_port
 
+_IP_BIND_ADDRESS_NO_PORT = 24  # <linux/in.h>: else a port would be taken that nobody else can use, to whatever address
 _LINE, _ANSWER = b"PING\r\n", b"+PONG\r\n"
 
 
@@ -27,13 +28,23 @@ def clients_of(server: testing.Server, number: int, line: bytes, answer: bytes =
     with ExitStack() as stack:
         clients = []
         for _ in range(number):
-            client = stack.enter_context(socket.create_connection(host_and_port(server), 60))
+            client = stack.enter_context(_connect(server))
             client.sendall(line)
             assert client.recv(100).startswith(answer)
             clients.append(client)
         while parked(server) < number:
             select.select([], [], [], 0.01)
         yield clients
+
+
+def _connect(server: testing.Server) -> socket.socket:
+    """Connect from another address than those who are measured, whose search for a free port would take ever longer."""
+    client = socket.socket()
+    client.settimeout(60)
+    client.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+    client.bind(("127.0.0.2", 0))
+    client.connect(host_and_port(server))
+    return client
 
 
 def parked(server: testing.Server) -> int:

@@ -225,9 +225,9 @@ def test_a_handler_that_fails_ends_its_own_connection_only(serve: Serve, project
         write_application(project, version="2", extra=FORGETFUL)
         server.reload()
         other.wait_for_end()
-        eventually(lambda: not server.workers("draining"))
-        counts = connections(server)
-        assert (counts["open"], counts["failed"], counts["lost"]) == (0, 2, 0)
+
+        eventually(lambda: connections(server)["open"] == 0)
+        assert (connections(server)["failed"], connections(server)["lost"]) == (2, 0)
 
 
 def test_connections_of_unix_sockets_move_and_those_over_tls_stay(serve: Serve, project: Path) -> None:
@@ -289,6 +289,7 @@ def test_limits_and_the_access_log_follow_a_connection(serve: Serve, project: Pa
         eventually(lambda: connections(server)["open"] == 0)
         with LineClient(server.address) as again, LineClient(server.address) as and_again:
             assert again.ask("seen") == and_again.ask("seen") == "1"
+        eventually(lambda: connections(server)["open"] == 0)
         assert server.stop() == 0
 
     served = re.findall(r"connection served .* in=(\d+)", (project / "access.log").read_text())
