@@ -46,6 +46,7 @@ log = logging.getLogger("prefork.serving")
 
 IDLE_TIME = 30.0
 _STAY = 10  # milliseconds for which a thread stays with a connection that may soon say more
+_CROWDED = 16_384  # messages after which it is tried again whether every client that talks can have a thread
 _RUN = 16  # messages of one connection that may be served in a row while nobody looks after the others
 
 
@@ -94,6 +95,7 @@ class Pool:
         self._retry = Retry()
         self._followers: list[PoolThread] = []
         self._busy: set[PoolThread] = set()
+        self._crowded = 0  # messages for which threads are taken to be short, because lately none was free
         self._free_rows = list(range(threads - 1, -1, -1))
 
     def add(self, server: Any, listener: int = 0) -> None:
@@ -219,7 +221,8 @@ class Pool:
 
     def _has_thread_to_spare(self) -> bool:
         """Say whether others are looked after, and not by the last thread. Without the lock: it may be wrong now."""
-        return self._leader is not None and bool(self._followers or self._free_rows)
+        free = len(self._followers) + len(self._free_rows)
+        return self._leader is not None and free > (len(self._busy) if self._crowded else 0)
 
     def _work(self, me: PoolThread) -> None:
         """The life of a thread: it begins as the leader."""
@@ -359,6 +362,8 @@ class Pool:
                 self._retry.expect(source, me)
             else:
                 fresh = self._choose_leader()
+                if self._leader is None:
+                    self._crowded = _CROWDED
         if fresh is not None:
             self._start_thread(fresh)
         if stopped:
@@ -367,12 +372,15 @@ class Pool:
     def _may_leave(self, resumed: Conversation | None) -> bool:
         """Say whether the request may be left to the deputy. Called with the lock.
 
-        A client that sends another message may soon send the next; its thread is to stay with it for that.
+        A client that sends another message may soon send the next; its thread is to stay with it for that, unless there
+        are more such clients than threads: then one of them serves one message after the other, whosever they are.
         """
-        due = self._promotion.is_due()
-        if resumed is not None and (resumed.hung_up or resumed.leaving or resumed.moving):
-            return not due
-        return not due and (resumed is None or not resumed.spoken)
+        if self._promotion.is_due():
+            return False
+        if resumed is None or not resumed.spoken or resumed.hung_up or resumed.leaving or resumed.moving:
+            return True
+        self._crowded = max(0, self._crowded - 1)
+        return self._crowded > 0
 
     def _has_deputy(self) -> bool:
         """Say whether a follower looks after a request that is left to it; appoint one if need be. With the lock."""

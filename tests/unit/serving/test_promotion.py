@@ -15,7 +15,7 @@ from prefork.serving.pool import Pool
 from prefork.serving.poolthread import PoolThread
 from prefork.serving.promotion import TICK, Promotion
 from prefork.serving.threadpool import ThreadPoolTCPServer
-from tests.unit.serving.conftest import PATIENCE, Bench, make_server
+from tests.unit.serving.conftest import LOOPBACK, PATIENCE, Bench, make_server
 from tests.unit.serving.test_messages import Echoes, wait_until_one_is_parked
 from tests.unit.serving.test_pool import Fails, Once, queue, threads_of
 
@@ -267,3 +267,23 @@ def test_a_connection_whose_client_may_go_on_keeps_a_thread(what_it_is: dict[str
     )
 
     assert Pool(2)._may_leave(resumed) is may_be_left
+
+
+def test_where_more_clients_talk_than_there_are_threads_one_of_them_serves_all_in_turn(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = ThreadPoolTCPServer(LOOPBACK, Echoes)
+    server.socket.setblocking(False)
+    pool = bench.pool(server, threads=2)
+    clients = [bench.connect() for _ in range(6)]
+    for _ in range(3):
+        for client in clients:
+            client.sendall(b"x\n")
+        assert [client.recv(10) for client in clients] == [b"x\n"] * 6
+    assert pool._crowded > 0
+
+    monkeypatch.setattr(promotion, "TICK", math.inf)
+    talks: Any = SimpleNamespace(spoken=True, hung_up=False, leaving=False, moving=False)
+    other = Pool(2)
+    other._crowded = 3
+    assert [other._may_leave(talks) for _ in range(3)] == [True, True, False]
