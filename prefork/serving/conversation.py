@@ -187,6 +187,8 @@ class Conversation:
 
     def _take_over(self) -> None:
         """Make a handler that goes on where the one in another process was, and park it: it is between two messages."""
+        # The flag in which a time-out shows came along with the descriptor, and this object knows nothing of it.
+        self.request.settimeout(self.thread.pool.idle_timeout or None)
         handler = self._make(self.server.RequestHandlerClass)
         handler.request, handler.client_address, handler.server = self.request, self.client_address, self.server
         self._open_files(handler)

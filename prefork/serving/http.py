@@ -36,6 +36,7 @@ class HttpConversation(Conversation):
     __slots__ = ("_begun",)
 
     def _prepare(self, handler: Any) -> None:
+        super()._prepare(handler)
         self._begun = False
         handler.handle = self._handle
         handler.finish = self._finish

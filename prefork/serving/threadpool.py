@@ -196,14 +196,15 @@ if hasattr(socket, "AF_UNIX"):
 def call_on_drain(server: Any, moving: bool = False) -> None:
     """Tell a server, and the handlers of its open connections, that nothing new is accepted: those that want to know.
 
-    With `moving`, not those that let their connections be handed over. A handler may be told before it is set up. It
-    need not be afraid: an exception is logged.
+    With `moving`, not those whose connections are handed over. A handler may be told before it is set up. It need not
+    be afraid: an exception is logged.
     """
     if hasattr(type(server), "on_drain"):
         tell_of_drain(server)
     handlers: dict[int, Any] = getattr(server, "_handlers_at_work", {})
     for handler in handlers.copy().values():
-        if not (moving and may_be_handed_over(type(handler))):
+        conversation: Conversation | None = getattr(handler, "_conversation", None)
+        if not (moving and conversation is not None and conversation.may_move):
             tell_of_drain(handler, functools.partial(handlers.__contains__, id(handler)))
 
 

@@ -76,9 +76,8 @@ class Movement:
     def _make(self, passenger: Passenger, request: socket.socket) -> Conversation | None:
         address = passenger.client_address
         client_address = tuple(address) if isinstance(address, list) else address
-        server, index = self._servers.get(passenger.listener, (None, 0))
         try:
-            conversation: Conversation | None = server and server.take_over(request, client_address, index)
+            conversation = self._take_over(passenger.listener, request, client_address)
             if conversation is not None:
                 if passenger.proxy_header is not None:
                     _give_proxy_header(request, passenger.proxy_header)
@@ -91,6 +90,13 @@ class Movement:
         log.warning("cannot take over the connection of %s: %s; it is closed", format_peer(client_address), reason)
         request.close()
         return None
+
+    def _take_over(self, listener: str, request: socket.socket, client_address: object) -> Conversation | None:
+        if listener not in self._servers:
+            return None
+        server, index = self._servers[listener]
+        conversation: Conversation | None = server.take_over(request, client_address, index)
+        return conversation
 
 
 def _give_proxy_header(request: socket.socket, fields: dict[str, Any]) -> None:

@@ -248,6 +248,7 @@ def test_connections_of_unix_sockets_move_and_those_over_tls_stay(serve: Serve, 
 
         assert plain.ask("who").startswith("2 ")
         assert plain.ask("peer") == before
+        assert secured.read() == "closing"
         assert secured.ask("who").startswith("1 ")
         secured.close()
 
@@ -297,14 +298,34 @@ def test_limits_and_the_access_log_follow_a_connection(serve: Serve, project: Pa
 
 
 def test_an_idle_connection_that_moved_is_ended_in_its_time(serve: Serve, project: Path) -> None:
-    with serving(serve, project, workers=1, idle_timeout=1, drain_timeout=600) as server:
-        client = LineClient(server.address)
-        assert client.ask("seen") == "1"
+    with serving(serve, project, workers=1, idle_timeout=2, drain_timeout=600) as server, ExitStack() as stack:
+        idle, in_the_middle = (stack.enter_context(LineClient(server.address)) for _ in range(2))
+        assert idle.ask("seen") == in_the_middle.ask("seen") == "1"
         server.reload()
+        eventually(lambda: not server.workers("draining"))
+        in_the_middle.begin("se")
 
-        client.wait_for_end()
-        client.close()
+        idle.wait_for_end()
+        in_the_middle.wait_for_end()
         eventually(lambda: connections(server)["open"] == 0)
+        assert connections(server)["failed"] == 0
+
+
+@pytest.mark.parametrize(("before", "after"), [("0", "60"), ("60", "0")])
+def test_a_message_in_two_pieces_is_waited_for_after_the_move(
+    serve: Serve, project: Path, before: str, after: str
+) -> None:
+    (project / "prefork.toml").write_text(f"idle_timeout = {before}\n")
+    with serving(serve, project, workers=1, config="prefork.toml") as server, LineClient(server.address) as client:
+        assert client.ask("hold") == "holding"
+        client.send("and")
+        assert client.read() == "1"
+        (project / "prefork.toml").write_text(f"idle_timeout = {after}\n")
+        server.reload()
+        eventually(lambda: not server.workers("draining"))
+
+        assert client.ask("hold") == "holding"  # it reads again, and there is nothing yet
+        assert client.ask("and") == "2"
 
 
 def test_a_stop_ends_parked_connections_as_ever(serve: Serve, project: Path) -> None:

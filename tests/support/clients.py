@@ -48,6 +48,10 @@ class LineClient:
         """Send a line."""
         self._socket.sendall(line.encode() + b"\n")
 
+    def begin(self, text: str) -> None:
+        """Send what is no whole line."""
+        self._socket.sendall(text.encode())
+
     def wait_for_end(self) -> None:
         """Return when the server has closed the connection."""
         try:
