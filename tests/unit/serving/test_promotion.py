@@ -274,7 +274,7 @@ def test_where_more_clients_talk_than_there_are_threads_one_of_them_serves_all_i
 ) -> None:
     server = ThreadPoolTCPServer(LOOPBACK, Echoes)
     server.socket.setblocking(False)
-    pool = bench.pool(server, threads=2)
+    pool = bench.pool(server, threads=1)
     clients = [bench.connect() for _ in range(6)]
     for _ in range(3):
         for client in clients:
