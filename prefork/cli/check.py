@@ -167,7 +167,7 @@ def _can_be_parked(application: "Application") -> bool:
     found = application.found
     handler = found if application.kind == "handler class" else None
     handler = handler or application.handler or getattr(found, "RequestHandlerClass", None)
-    return isinstance(handler, type) and conversation_kind(handler) is not None
+    return conversation_kind(handler) is not None
 
 
 def _exit_code_despite_threads(code: int) -> int:

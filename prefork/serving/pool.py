@@ -87,7 +87,6 @@ class Pool:
         self._aborted = False
         self._parting = False  # with connections that wait for their client; read without the lock
         self._parking = Parking(idle_timeout)  # open as long as `_wait`
-        self.handed_over = 0  # connections that others have taken over
         self._in_turn: list[Conversation] = []  # parked, and waiting for a thread only
         self._leader: PoolThread | None = None
         self._deputy: PoolThread | None = None
@@ -481,8 +480,6 @@ class Pool:
 
     def _finish(self, me: PoolThread) -> None:
         """Note that the thread carries nothing any more. Called with the lock."""
-        self.handed_over += me.moved
-        me.moved = False
         me.request = None
         me.number = 0
         self._busy.discard(me)

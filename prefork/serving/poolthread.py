@@ -37,7 +37,6 @@ class PoolThread(threading.Thread):
         self.number = 0  # of that, if it was left to the deputy
         # Written by this thread:
         self.failed = False
-        self.moved = False  # what it carried has been handed over
         self.listener = 0  # of what it carries
         self.accepted: Any = None  # as it came from there; a stage may have wrapped it
         self.conversation: Conversation | None = None  # what it carries, if that can be parked
@@ -132,7 +131,6 @@ class PoolThread(threading.Thread):
         self.accepted = None
         if conversation is None or not conversation.parked:
             if conversation is not None and conversation.moved:
-                self.moved = True
                 self.pool.activity.handed_over(self.row)
             else:
                 self.pool.activity.closed(self.row, self.failed)

@@ -93,7 +93,7 @@ class ThreadPoolMixIn:
         """Serve the request and end it; a connection with a message handler may be parked instead."""
         process = super().process_request  # type: ignore[misc]  # of the server class this is mixed into
         handler = self.RequestHandlerClass
-        kind = conversation_kind(handler) if isinstance(handler, type) else None
+        kind = conversation_kind(handler)
         if kind is None or not self._can_park(request):
             process(request, client_address)
             return
@@ -114,7 +114,7 @@ class ThreadPoolMixIn:
     def take_over(self, request: Any, client_address: Any, listener: int) -> Conversation | None:
         """Return another process's parked connection as one of this server's, if its handler can go on with it."""
         handler = self.RequestHandlerClass
-        kind = conversation_kind(handler) if isinstance(handler, type) else None
+        kind = conversation_kind(handler)
         if kind is None or not may_be_handed_over(handler) or not self._can_park(request):
             return None
         return kind(self, request, client_address, listener, request)
@@ -225,8 +225,10 @@ def _serve_listed(server: Any, request: Any, client_address: Any) -> None:
         del handlers[id(handler)]
 
 
-def conversation_kind(handler: type[Any]) -> type[Conversation] | None:
+def conversation_kind(handler: Any) -> type[Conversation] | None:
     """Return how the connections of such a handler are parked between messages, if they can be."""
+    if not isinstance(handler, type):
+        return None
     if issubclass(handler, MessageRequestHandler):
         return Conversation
     return HttpConversation if is_parkable(handler) else None

@@ -228,8 +228,8 @@ class Worker:
         return self._told_stopped and waited_for <= 0
 
     def _leave(self) -> int:
-        if moved := sum(service.handed_over for service in self._services):
-            log.info("handed over parked connections (%d): other workers go on with them", moved)
+        if handed_over := self._rows.total().handed_over:
+            log.info("handed over parked connections (%d): other workers go on with them", handed_over)
         if self._patience.given_up:
             log.warning("leaving without waiting: handlers that do not end (%d)", self._patience.given_up)
         for service in self._services:

@@ -52,10 +52,6 @@ class Service(Protocol):
     def takes_over(self) -> bool:
         """Whether it goes on with connections that another worker hands over."""
 
-    @property
-    def handed_over(self) -> int:
-        """How many connections another worker has got from it."""
-
     def start(self, on_change: Callable[[], object]) -> None:
         """Begin to accept; call `on_change` whenever one of the properties has changed for the worse."""
 
@@ -110,10 +106,6 @@ class PooledService:
     def takes_over(self) -> bool:
         return self._pool.ferry is not None
 
-    @property
-    def handed_over(self) -> int:
-        return self._pool.handed_over
-
     def start(self, on_change: Callable[[], object]) -> None:
         self._on_change = on_change
         self._pool.start()
@@ -154,7 +146,6 @@ class ForeignService:
 
     failure: BaseException | None = None
     takes_over = False  # only its own code knows what becomes of a connection
-    handed_over = 0
 
     def __init__(self, server: Any, gate: Gate, connections: Connections) -> None:
         self._server = server

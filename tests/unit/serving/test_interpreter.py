@@ -133,13 +133,17 @@ class Computes(socketserver.BaseRequestHandler):
         self.request.sendall(b"done")
 
 
-def test_the_end_of_a_thread_that_computes_lets_the_next_connection_in(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def held_back_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the second connection of `Computes` held back until something happens."""
     monkeypatch.setattr(interpreter, "LONGEST", 2 * PATIENCE)
     monkeypatch.setattr(interpreter, "_LATE", 0.0)  # whoever is busy computes
     monkeypatch.setattr(interpreter, "_MOMENTS", (0.0001, 2 * PATIENCE))  # nobody looks again in time
     monkeypatch.setattr(Computes, "enough", False)
+
+
+@pytest.mark.usefixtures("held_back_for_ever")
+def test_the_end_of_a_thread_that_computes_lets_the_next_connection_in(bench: Bench) -> None:
     pool = bench.pool(make_server(Computes))
     clients = [bench.connect() for _ in range(2)]
     eventually(lambda: pool._interpreter.awaited)
@@ -148,11 +152,8 @@ def test_the_end_of_a_thread_that_computes_lets_the_next_connection_in(
     assert [client.recv(4) for client in clients] == [b"done"] * 2
 
 
-def test_a_parked_connection_is_heard_while_another_is_held_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interpreter, "LONGEST", 2 * PATIENCE)
-    monkeypatch.setattr(interpreter, "_LATE", 0.0)  # whoever is busy computes
-    monkeypatch.setattr(interpreter, "_MOMENTS", (0.0001, 2 * PATIENCE))
-    monkeypatch.setattr(Computes, "enough", False)
+@pytest.mark.usefixtures("held_back_for_ever")
+def test_a_parked_connection_is_heard_while_another_is_held_back(bench: Bench) -> None:
     talks, computes = ThreadPoolTCPServer(LOOPBACK, Echoes), make_server(Computes)
     talks.socket.setblocking(False)
     pool = bench.pool(talks, computes)
@@ -167,11 +168,8 @@ def test_a_parked_connection_is_heard_while_another_is_held_back(bench: Bench, m
     assert [client.recv(4) for client in clients] == [b"done"] * 2
 
 
-def test_a_drain_is_heard_while_a_connection_is_held_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interpreter, "LONGEST", 2 * PATIENCE)
-    monkeypatch.setattr(interpreter, "_LATE", 0.0)  # whoever is busy computes
-    monkeypatch.setattr(interpreter, "_MOMENTS", (0.0001, 2 * PATIENCE))
-    monkeypatch.setattr(Computes, "enough", False)
+@pytest.mark.usefixtures("held_back_for_ever")
+def test_a_drain_is_heard_while_a_connection_is_held_back(bench: Bench) -> None:
     pool = bench.pool(make_server(Computes))
     first, _ = (bench.connect() for _ in range(2))
     eventually(lambda: pool._interpreter.awaited)

@@ -19,7 +19,6 @@ class OneConnection:
 
     failure: BaseException | None = None
     takes_over = False
-    handed_over = 0
 
     def __init__(self) -> None:
         self.open_connections = 1
