@@ -39,8 +39,9 @@ def write_to(output: Output | None) -> None:
     if output is not None:
         output.copy_to(*(stream.fileno() for stream in standard))
     for stream in standard:
-        # Whatever is in a buffer is lost when a worker is killed or leaves through os._exit.
-        stream.reconfigure(line_buffering=True)
+        # Whatever is in a buffer is lost when a worker is killed or leaves through os._exit. Without one
+        # (PYTHONUNBUFFERED) a line and its end are written apart, and another process writes in between.
+        stream.reconfigure(line_buffering=True, write_through=False)
 
 
 def print_by(record: Callable[[str, str], object]) -> None:

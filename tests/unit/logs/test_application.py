@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,6 +98,29 @@ def test_a_warning_for_a_file_goes_to_the_file() -> None:
     warnings.showwarning("old", UserWarning, "app.py", 1, stream)
 
     assert "UserWarning: old" in stream.getvalue()
+
+
+def test_a_printed_line_and_its_end_are_written_together_without_buffers_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[bytes] = []
+
+    class Raw(io.RawIOBase):
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: Any) -> int:
+            written.append(bytes(data))
+            return len(data)
+
+    unbuffered = io.TextIOWrapper(Raw(), "utf-8", write_through=True)  # type: ignore[type-var]  # as python -u makes it
+    print("apart", file=unbuffered)
+    assert written == [b"apart", b"\n"]
+    monkeypatch.setattr(sys, "__stdout__", unbuffered)
+    monkeypatch.setattr(sys, "__stderr__", None)
+    application.write_to(None)
+    print("together", file=unbuffered)
+    monkeypatch.undo()
+
+    assert written[2:] == [b"together\n"]
 
 
 def test_each_printed_line_is_told_when_it_ends_or_is_flushed(monkeypatch: pytest.MonkeyPatch) -> None:
