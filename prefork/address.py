@@ -1,8 +1,8 @@
 """Addresses: the text of `--bind` and what it means, and how a client's address is written in logs.
 
 A `BindAddress` is what the operator asked for, before anything is resolved or bound. Its text parses back to an equal
-value, and equal values are the same listener across a reload; so everything that means the same is stored the same
-(`*`, the empty host and 0.0.0.0; two spellings of one IPv6 address).
+value (unless it is one of several sockets of a place), and equal values are the same listener across a reload; so
+everything that means the same is stored the same (`*`, the empty host and 0.0.0.0; two spellings of one IPv6 address).
 """
 
 import functools
@@ -27,8 +27,8 @@ _FORMS = {
     "systemd": "systemd: or systemd:NAME",
 }
 _QUERY_KEYS = {  # which per-listener options make sense for which kind
-    "tcp": ("backlog", "ipv6only", "keepalive", "user_timeout", "nodelay", "tls", "proxy"),
-    "udp": ("ipv6only",),
+    "tcp": ("backlog", "ipv6only", "keepalive", "user_timeout", "nodelay", "tls", "proxy", "sockets"),
+    "udp": ("ipv6only", "sockets"),
     "unix": ("backlog", "mode", "owner", "group", "tls", "proxy"),
     "unixgram": ("mode", "owner", "group"),
     "fd": ("tls", "proxy"),
@@ -36,9 +36,10 @@ _QUERY_KEYS = {  # which per-listener options make sense for which kind
 }
 _ALL_QUERY_KEYS = (
     *("backlog", "mode", "owner", "group", "ipv6only"),
-    *("keepalive", "user_timeout", "nodelay", "tls", "proxy"),
+    *("keepalive", "user_timeout", "nodelay", "tls", "proxy", "sockets"),
 )
 MOST_PATH_BYTES = 107  # unix(7): sun_path holds 108 bytes with its NUL, or with the NUL before an abstract name
+MOST_SOCKETS = 256
 _LONGEST_PEER = 200
 
 
@@ -66,6 +67,10 @@ class BindAddress:
     nodelay: bool | None = None
     tls: bool | None = None
     proxy: bool | None = None
+    sockets: int | None = None
+    """How many sockets share the place (SO_REUSEPORT): the kernel gives each client's port one of them."""
+    member: int = 0
+    """Which one of them this is. Nobody writes it: see `members`."""
 
     def __str__(self) -> str:
         return self.place + self._query()
@@ -75,13 +80,27 @@ class BindAddress:
         """The text without its options: two listeners cannot have the same place."""
         match self.kind:
             case "tcp" | "udp":
-                return f"{self.kind}://{_bracketed(self.host)}:{self.port}"
+                return f"{self.kind}://{_bracketed(self.host)}:{self.port}{self.suffix}"
             case "unix" | "unixgram":
                 return f"{self.kind}:{_escaped_path(self.path)}"
             case "fd":
                 return f"fd://{self.fd}"
             case "systemd":
                 return f"systemd:{self.name}"
+
+    @property
+    def suffix(self) -> str:
+        """What tells the sockets of one place apart: `#2` for the second, nothing for the first or only one."""
+        return f"#{self.member + 1}" if self.member else ""
+
+    @property
+    def first(self) -> "BindAddress":
+        """The address of the first socket of its place, which names all of them."""
+        return replace(self, member=0)
+
+    def members(self) -> list["BindAddress"]:
+        """Return the address of each socket that is to be bound there."""
+        return [replace(self, member=member) for member in range(self.sockets or 1)]
 
     def has_same_socket(self, other: "BindAddress") -> bool:
         """Say whether one socket will do for both: they may differ in how its connections are served."""
@@ -99,6 +118,7 @@ class BindAddress:
             "nodelay": _switch(self.nodelay),
             "tls": _switch(self.tls),
             "proxy": _switch(self.proxy),
+            "sockets": None if self.sockets is None else str(self.sockets),
         }
         text = "&".join(f"{key}={value}" for key, value in given.items() if value is not None)
         return f"?{text}" if text else ""
@@ -225,6 +245,7 @@ def _with_options(address: BindAddress, query: str) -> BindAddress:
         **{key: functools.partial(_read_switch, key) for key in ("ipv6only", "nodelay", "tls", "proxy")},
         "keepalive": lambda value: _read_number("a number of seconds", value, 2, 32767),
         "user_timeout": lambda value: _read_number("a number of seconds", value, 1, 32767),
+        "sockets": lambda value: _read_number("a number of sockets", value, 2, MOST_SOCKETS),
     }
     given: dict[str, Any] = {key: readers.get(key, str)(value) for key, value in _split_query(address, query).items()}
     return replace(address, **given)

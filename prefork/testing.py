@@ -10,6 +10,7 @@ It is the command `prefork run` in a process of its own, with real workers, on a
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -23,6 +24,8 @@ from prefork.errors import PreforkError
 from prefork.launch import command_line
 
 Address = tuple[str, int] | str
+
+_FURTHER = re.compile(r"(tcp|udp)://.*#\d+")  # another socket of a place that has several
 
 
 class ServerFailed(PreforkError):
@@ -86,7 +89,8 @@ class Server:
     @property
     def addresses(self) -> list[Address]:
         """Where each listener can be reached, in the order of `bind`. An abstract name starts with a NUL."""
-        return [_reachable(parse_bind(listener["address"])) for listener in self.status()["listeners"]]
+        told = [listener["address"] for listener in self.status()["listeners"]]
+        return [_reachable(parse_bind(text)) for text in told if not _FURTHER.fullmatch(text)]
 
     def status(self) -> dict[str, Any]:
         """Return what `prefork status --json` prints."""

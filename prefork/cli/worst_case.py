@@ -105,7 +105,7 @@ def find_own_loop(found: object) -> OwnLoop:
 
 def _find_descriptors(settings: Settings, connections: int) -> int:
     # A worker has a copy of each listener beside the one that it inherits.
-    return _OWN_DESCRIPTORS + 2 * len(settings.bind) + connections
+    return _OWN_DESCRIPTORS + 2 * sum(len(address.members()) for address in settings.bind) + connections
 
 
 def _find_descriptors_allowed() -> int:

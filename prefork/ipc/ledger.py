@@ -9,6 +9,7 @@ each worker watches edge-triggered (epoll(7)), so that one ring wakes all of the
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 
@@ -20,6 +21,12 @@ _OPEN, _WAITING, _HAS_PEERS = range(3)
 _BUCKETS = 256
 _CELLS = 8  # in a bucket
 _BUCKET = 2 * _CELLS  # words: a fingerprint (0: free) and a count in each cell
+
+
+def ring(bell: int) -> None:
+    """Wake everybody who watches an eventfd. One that a process gone wild has filled wakes nobody any more."""
+    with contextlib.suppress(BlockingIOError):
+        os.eventfd_write(bell, 1)
 
 
 class Ledger:
@@ -45,7 +52,7 @@ class Ledger:
             words[peers : peers + size] = memoryview(bytes(size * _WORD)).cast("Q")
         words[start : start + _ACCOUNT] = memoryview(bytes(_ACCOUNT * _WORD)).cast("Q")
         words[_TOP] = max(words[_TOP], slot + 1)
-        os.eventfd_write(self.bell, 1)
+        ring(self.bell)
 
     def total(self) -> int:
         """Return how many connections are open, as far as workers with a limit have counted them."""
@@ -81,7 +88,7 @@ class Account:
     def ring_if_awaited(self) -> None:
         """Wake those who wait for room; called after something was given back."""
         if any(self._words[_ACCOUNTS + _WAITING : _end(self._words) : _ACCOUNT]):
-            os.eventfd_write(self.bell, 1)
+            ring(self.bell)
 
     def add_peer(self, fingerprint: int, change: int) -> None:
         """Count a connection of a peer. One whose bucket is full of others goes uncounted: nobody else pays for it."""

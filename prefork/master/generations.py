@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from prefork.address import BindAddress
 from prefork.config.load import Loaded
 from prefork.config.settings import Settings
 from prefork.errors import ListenerError
+from prefork.ipc.claims import Claims
 from prefork.ipc.ferry import Ferry
 from prefork.ipc.ledger import Ledger
 from prefork.ipc.messages import Certificate
@@ -71,12 +72,15 @@ class Generation:
 class Generations:
     """All generations that still own something."""
 
-    def __init__(self, inherited: Sequence[Inherited], store: Store, ferry: Sequence[int] = ()) -> None:
+    def __init__(
+        self, inherited: Sequence[Inherited], store: Store, ferry: Sequence[int] = (), claims: Sequence[int] = ()
+    ) -> None:
         self._inherited = inherited
         self._store = store
         self._living: dict[int, Generation] = {}
         self.ledger = Ledger(SLOTS)
         self.ferry = Ferry(SLOTS, ferry)
+        self.claims = Claims(claims)
 
     def prepare(self, number: int, loaded: Loaded, passed: Sequence[PassedListener] = ()) -> Generation:
         """Bind what the settings add to the listeners there are, or were passed by the master before us.
@@ -87,7 +91,8 @@ class Generations:
         try:
             listeners = [
                 one
-                for address in loaded.settings.bind
+                for bind in loaded.settings.bind
+                for address in self._members_at(bind, passed)
                 for one in self._listeners_at(address, loaded.settings.backlog, passed, opened)
             ]
             _check_each_once(listeners)
@@ -110,6 +115,20 @@ class Generations:
         """Return a generation if it still owns something."""
         return self._living.get(number) if number is not None else None
 
+    def _members_at(self, bind: BindAddress, passed: Sequence[PassedListener]) -> list[BindAddress]:
+        """Return the address of each socket at a place, which keeps as many as it has.
+
+        The kernel gives a new one its part of the clients at once, long before a worker of the new settings serves it.
+        """
+        if bind.kind not in ("udp", "tcp"):
+            return [bind]
+        places = [one.address.place for one in self.listeners() if not one.sealed] or [one.place for one in passed]
+        there = sum(place.partition("#")[0] == bind.place for place in places)
+        if not there or there == len(bind.members()):
+            return bind.members()
+        log.warning("listener not changed: %s keeps its sockets (%d) until the next start", bind, there)
+        return replace(bind, sockets=there if there > 1 else None).members()
+
     def _listeners_at(
         self, address: BindAddress, backlog: int, passed: Sequence[PassedListener], opened: list[Listener]
     ) -> list[Listener]:
@@ -122,7 +141,10 @@ class Generations:
         fresh = [share_listener(address, one.descriptor, backlog) for one in passed if one.place == address.place]
         if not fresh and (kept := self._store.take(address)) is not None:
             fresh = [adopt_kept(address, kept, backlog)]
-        opened += (fresh := fresh or open_listeners(address, backlog, self._inherited))
+        if not fresh:
+            beside = [one for one in (*self.listeners(), *opened) if one.address.place == address.first.place]
+            fresh = open_listeners(address, backlog, self._inherited, beside[0] if address.member else None)
+        opened += fresh
         return fresh
 
     def keep_listeners(self, notifier: Notifier | None) -> None:
@@ -152,9 +174,8 @@ class Generations:
     ) -> Estate:
         """Describe what a successor gets: every listener that is not about to be closed."""
         kept = [pass_of(listener) for listener in self.listeners() if not listener.sealed]
-        return Estate(
-            channel, kept, list(self._inherited), control, manager, list(helpers), list(self.ferry.descriptors)
-        )
+        shared = list(self.ferry.descriptors), list(self.claims.descriptors)
+        return Estate(channel, kept, list(self._inherited), control, manager, list(helpers), *shared)
 
     def hand_over(self, places: Collection[str]) -> None:
         """Leave to a successor the listeners that it has taken over; the others are sealed and served by us."""
@@ -225,6 +246,7 @@ class Generations:
             self.release(number, final=True)
         self.ledger.close()
         self.ferry.close()
+        self.claims.close()
 
 
 def _check_each_once(listeners: Iterable[Listener]) -> None:

@@ -110,9 +110,11 @@ class Master(BaseServer):
         self._events: deque[Event] = deque()
         self._sources = Sources()
         self._announcer = Announcer(manager, self._sources)
-        ferry = predecessor.estate.ferry if predecessor else ()
-        self._generations = Generations(Store.passed(inherited), Store(inherited, manager.store_size), ferry)
-        self._processes = Processes(self._sources, self._generations.ledger, self._generations.ferry)
+        shared = (predecessor.estate.ferry, predecessor.estate.claims) if predecessor else ()
+        self._generations = Generations(Store.passed(inherited), Store(inherited, manager.store_size), *shared)
+        self._processes = Processes(
+            self._sources, self._generations.ledger, self._generations.ferry, self._generations.claims
+        )
         self._load = LoadReader()
         self._predecessor = predecessor  # until it has been told how its upgrade ended
         self._pidfile: Pidfile | None = None

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from prefork.ipc import messages
 from prefork.ipc.channel import Channel, ChannelBroken, make_pair
+from prefork.ipc.claims import Claims
 from prefork.ipc.ferry import Ferry
 from prefork.ipc.ledger import Ledger
 from prefork.ipc.scoreboard import WorkerRows
@@ -100,10 +101,11 @@ class WorkerProcess:
 class Processes:
     """Starts, hears, kills and reaps molds and workers."""
 
-    def __init__(self, sources: Sources, ledger: Ledger, ferry: Ferry) -> None:
+    def __init__(self, sources: Sources, ledger: Ledger, ferry: Ferry, claims: Claims) -> None:
         self._sources = sources
         self._ledger = ledger
         self._ferry = ferry
+        self._claims = claims
         self._pressure = Pressure(ledger)
         self._molds: dict[int, MoldProcess] = {}  # by pid: an unsafe one may overlap with the one that replaces it
         self._workers: dict[int, WorkerProcess] = {}  # by number
@@ -121,7 +123,8 @@ class Processes:
         ours, theirs = make_pair()
         master_pid = os.getpid()
         try:
-            pid = processes.fork(lambda: _be_mold(theirs, order, generation, self._ledger, self._ferry, master_pid))
+            shared = self._ledger, self._ferry, self._claims
+            pid = processes.fork(lambda: _be_mold(theirs, order, generation, *shared, master_pid))
         except OSError:
             ours.close()
             raise
@@ -355,6 +358,7 @@ class Processes:
         self.tallies_of_the_dead = add_up([self.tallies_of_the_dead, buried])
         self._ledger.clear(gone.slot)
         self._ferry.clear(gone.slot)
+        self._claims.ring()
         self._pressure.note_overload(gone.number, False)
         gone.rows.load.clear()
         if death is None:
@@ -388,11 +392,17 @@ class Processes:
 
 
 def _be_mold(
-    end: socket.socket, order: StartMold, generation: Generation, ledger: Ledger, ferry: Ferry, master_pid: int
+    end: socket.socket,
+    order: StartMold,
+    generation: Generation,
+    ledger: Ledger,
+    ferry: Ferry,
+    claims: Claims,
+    master_pid: int,
 ) -> int:
     """Become the mold; runs in the forked child."""
     listeners = {one.socket.fileno() for one in generation.listeners if not one.closed}
-    kept = {end.fileno(), *listeners, *open_descriptors(), ledger.bell, *ferry.descriptors}
+    kept = {end.fileno(), *listeners, *open_descriptors(), ledger.bell, *ferry.descriptors, *claims.descriptors}
     processes.close_descriptors_except(kept)
     return mold.run(
         mold.Mold(
@@ -403,6 +413,7 @@ def _be_mold(
             board=generation.board,
             ledger=ledger,
             ferry=ferry,
+            claims=claims,
             channel=Channel(end, messages.to_mold),
             master_pid=master_pid,
         )

@@ -104,6 +104,7 @@ class Intake:
         self.index = index
         self.descriptor = server.fileno()
         self.datagrams = getattr(server, "socket_type", None) == socket.SOCK_DGRAM
+        self.may_be_left = not self.datagrams  # what waits, to another worker
         self.may_have_more = _never_waits(server, self.datagrams)
         self.finishing = False  # the queue is to be served until it is empty
         self.empty = False  # the kernel said so after that
@@ -237,6 +238,13 @@ class Intakes:
         if self._resting:
             self._end_rests()
         return intake in self._resting
+
+    def serve(self, intakes: Collection[Intake]) -> None:
+        """Wait for these listeners, and for no other."""
+        self.only(intakes)
+        for intake in intakes:
+            if intake.descriptor not in self._by_descriptor:
+                self.add(intake)
 
     def only(self, intakes: Collection[Intake]) -> None:
         """Forget every listener but these."""

@@ -76,6 +76,8 @@ class Pool:
         self.aborted = False  # connections that were open have been cut
         self.report = report or log_escaped
         self._intakes: list[Intake] = []
+        self._left_to_others: frozenset[int] = frozenset()  # listeners, by index
+        self._moved = False  # others than the wait has; under the lock
         self._wait: Intakes | None = None  # while it accepts, or a connection may be parked
         self._ready: list[Intake | Conversation] = []  # what the last wait found; the leader's
         self._spread = Spread(self.activity)
@@ -97,10 +99,15 @@ class Pool:
         self._crowded = 0  # messages for which threads are taken to be short, because lately none was free
         self._free_rows = list(range(threads - 1, -1, -1))
 
-    def add(self, server: Any, listener: int = 0) -> None:
-        """Let the pool serve this server's requests; its listener should not block."""
+    def add(self, server: Any, listener: int = 0, *, shared: bool = True) -> None:
+        """Let the pool serve this server's requests; its listener should not block.
+
+        `shared`: other processes take from it at the same time.
+        """
         make_intake = Intake if self.admission is None else self.admission.intake
-        self._intakes.append(make_intake(server, listener))
+        intake = make_intake(server, listener)
+        intake.may_be_left = intake.may_be_left and shared
+        self._intakes.append(intake)
 
     def start(self) -> None:
         """Begin to accept."""
@@ -108,8 +115,7 @@ class Pool:
             self._intakes.append(Arrivals(self.ferry, self._parking, self.admission))
         self._parking.open()
         self._wait = Intakes(self._parking, self.admission)
-        for intake in self._intakes:
-            self._wait.add(intake)
+        self._wait.serve(self._served())
         with self._lock:
             self._accepting = True
             self.activity.load_changed(0)
@@ -117,6 +123,17 @@ class Pool:
             first = self._choose_leader()
         assert first is not None
         first.start()
+
+    def leave_to_others(self, listeners: frozenset[int]) -> None:
+        """Serve all listeners but these from now on; a drain finishes them all the same. Does not wait."""
+        with self._lock:
+            if listeners != self._left_to_others:
+                self._left_to_others, self._moved = listeners, True
+                if self._wait is not None:
+                    self._wait.wake()
+
+    def _served(self) -> list[Intake]:
+        return [intake for intake in self._intakes if intake.index not in self._left_to_others]
 
     @property
     def accepting(self) -> bool:
@@ -276,9 +293,9 @@ class Pool:
     def _is_left_waiting(self, intake: Intake) -> bool:
         """Say whether what waits is better left in its queue, for a less busy worker or until nobody here computes.
 
-        A datagram has been served before one could have asked.
+        Of a queue that nobody else serves nothing is left, and a datagram has been served before one could have asked.
         """
-        if intake is self._retry.tried or intake.datagrams or self._draining or self._wait is None:
+        if intake is self._retry.tried or not intake.may_be_left or self._draining or self._wait is None:
             return False
         if self._interpreter.holds_back(intake, self._wait, self._busy, bool(self._ready)):
             return True
@@ -310,6 +327,9 @@ class Pool:
             over = self._parking.part_with_all() if self._parting else self._parking.expired()
             moving = self._parking.to_move() if self._may_hand_over() else []
             again = self._retry.choose(self._leader)
+            moved, self._moved = self._moved and not self._draining, False
+        if moved:
+            self._wait.serve(self._served())
         self._ready = [*over, *moving, *in_turn]
         if again is not None:
             self._ready.append(again)

@@ -60,7 +60,7 @@ class Listener:
     @property
     def actual(self) -> str:
         """The address as clients may use it, with the port that the kernel chose."""
-        return describe_socket(self.socket)
+        return describe_socket(self.socket) + self.address.suffix
 
     @property
     def closed(self) -> bool:
@@ -70,6 +70,10 @@ class Listener:
     def queued(self) -> int:
         """Return how many connections wait to be accepted; 0 of datagrams, and where the kernel does not tell."""
         return queue_of(self.socket).waiting or 0 if self.socket.type == socket.SOCK_STREAM else 0
+
+    def share_port(self) -> None:
+        """Let the other sockets of its place be bound beside it (socket(7), SO_REUSEPORT)."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
 
     def seal(self) -> None:
         """Let nothing new into the queue; what is in it can still be accepted."""
@@ -114,8 +118,13 @@ class Listener:
             pass  # somebody else removed it
 
 
-def open_listeners(address: BindAddress, backlog: int, inherited: Sequence[Inherited]) -> list[Listener]:
-    """Bind what one `--bind` says; several listeners only for `systemd:`. Raise ListenerError."""
+def open_listeners(
+    address: BindAddress, backlog: int, inherited: Sequence[Inherited], beside: Listener | None = None
+) -> list[Listener]:
+    """Bind what one `--bind` says; several listeners only for `systemd:`. Raise ListenerError.
+
+    `beside` is the first listener of the place, if this is to be another one.
+    """
     try:
         if address.kind == "systemd":
             return _adopt_named(address, inherited)
@@ -123,7 +132,9 @@ def open_listeners(address: BindAddress, backlog: int, inherited: Sequence[Inher
             return [Listener(address, _adopt(address.fd), inherited=True)]
         if address.path and not address.path.startswith("@"):
             return [_bind_path(address, backlog)]
-        return [Listener(address, _bind(address, backlog))]
+        if beside is not None:
+            beside.share_port()  # only now: a place that another server has is not to be shared by mistake
+        return [Listener(address, _bind(address, backlog, beside))]
     except (OSError, ValueError, KeyError) as error:
         raise ListenerError(f"cannot bind {address}: {_explain(error)}") from error
 
@@ -152,8 +163,8 @@ def adopt_kept(address: BindAddress, kept: socket.socket, backlog: int) -> Liste
         raise ListenerError(f"cannot take {address} back from the service manager: {_explain(error)}") from error
 
 
-def _bind(address: BindAddress, backlog: int) -> socket.socket:
-    family, where = _resolve(address)
+def _bind(address: BindAddress, backlog: int, beside: Listener | None = None) -> socket.socket:
+    family, where = _resolve(address) if beside is None else (beside.socket.family, beside.socket.getsockname())
     kind = socket.SOCK_DGRAM if address.kind in ("udp", "unixgram") else socket.SOCK_STREAM
     bound = socket.socket(family, kind)
     try:
@@ -163,6 +174,8 @@ def _bind(address: BindAddress, backlog: int) -> socket.socket:
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1 if address.ipv6only else 0)
         if address.kind == "tcp":
             _set_tcp_options(bound, address)
+        if beside is not None:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         bound.bind(where)
         if kind == socket.SOCK_STREAM:
             bound.listen(address.backlog or backlog)

@@ -31,7 +31,10 @@ class PassedListener:
 
 @dataclass(frozen=True, slots=True)
 class Estate:
-    """All that is passed on. `channel` is the successor's end of a pair of SOCK_SEQPACKET sockets, `ferry` a pair."""
+    """All that is passed on. `channel` is the successor's end of a pair of SOCK_SEQPACKET sockets, `ferry` a pair.
+
+    `claims` are a file in memory and an eventfd.
+    """
 
     channel: int
     listeners: list[PassedListener] = field(default_factory=list)
@@ -40,10 +43,12 @@ class Estate:
     manager: ServiceManager = field(default_factory=ServiceManager)
     helpers: list[PassedListener] = field(default_factory=list)
     ferry: list[int] = field(default_factory=list)
+    claims: list[int] = field(default_factory=list)
 
     def descriptors(self) -> list[int]:
         """Return the number of everything that has to stay open."""
-        return [self.channel, *self._listening(), *(one.descriptor for one in self.inherited), *self.ferry]
+        inherited = [one.descriptor for one in self.inherited]
+        return [self.channel, *self._listening(), *inherited, *self.ferry, *self.claims]
 
     def close_listeners(self) -> None:
         """Close what was passed on once copies have been taken: the rest of it is not ours."""
@@ -90,6 +95,7 @@ def take_estate() -> Estate | None:
         manager=ServiceManager(**said["manager"]),
         helpers=[_read_passed(one) for one in said.get("helpers", ())],  # an older version has none
         ferry=said.get("ferry", []),  # nor this
+        claims=said.get("claims", []),  # nor this
     )
     for descriptor in estate.descriptors():
         os.set_inheritable(descriptor, False)

@@ -155,7 +155,8 @@ class Adoption:
         return None
 
     def _new_gate(self, listener: Listener, descriptor: int) -> Gate:
-        gate = Gate(listener.index, descriptor, listener.socket.type == socket.SOCK_DGRAM, listener.actual)
+        datagrams, shared = listener.socket.type == socket.SOCK_DGRAM, not listener.address.sockets
+        gate = Gate(listener.index, descriptor, datagrams, listener.actual, shared)
         self._gates[listener.index] = gates[descriptor] = gate
         os.set_blocking(descriptor, gate.datagrams)
         return gate

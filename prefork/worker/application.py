@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from prefork.errors import ApplicationError
 from prefork.worker import guards
 from prefork.worker.adoption import Adoption
-from prefork.worker.assembly import FORKING, Assembly
+from prefork.worker.assembly import FORKING, Assembly, is_pooled
 from prefork.worker.hooks import call_on_worker_start
 from prefork.worker.making import Maker
+from prefork.worker.shares import groups_of
 from prefork.worker.stages import put_stages_before
 from prefork.worker.target import Target, add_to_path, call_target, find, parse_target
 
@@ -95,6 +96,7 @@ class Application:
             servers = maker.make(self.kind, self.found, self.target, listeners)
         adopted = [(server, self.adoption.gate_of(server)) for server in servers]
         self._check_all_served(listeners, adopted)
+        _check_can_share(listeners, adopted)
         for server, gate in adopted:
             put_stages_before(server, gate, listeners[gate.index], settings, tls_context)
             if self.kind != "server class" and isinstance(server, FORKING):
@@ -108,6 +110,16 @@ class Application:
         if idle:
             many = f"{len(adopted)} server{'s' if len(adopted) > 1 else ''}"
             raise ApplicationError(f"nobody serves {idle}: {self.target.text} made {many}; drop that --bind")
+
+
+def _check_can_share(listeners: Sequence[Listener], adopted: Sequence[tuple[Any, Gate]]) -> None:
+    shared = {one.index: one.address.first.place for group in groups_of(listeners) for one in group}
+    for server, gate in adopted:
+        if gate.index in shared and not is_pooled(server):
+            raise ApplicationError(
+                f"{type(server).__qualname__} accepts with its own loop and cannot leave sockets to other workers, as "
+                f"sockets=N of {shared[gate.index]} demands; serve its handler class instead, or drop that option"
+            )
 
 
 def load(settings: Settings, listeners: Sequence[Listener] = ()) -> Application:

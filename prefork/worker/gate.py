@@ -38,11 +38,12 @@ class State(enum.Enum):
 class Gate:
     """Used by the threads of one listener's servers and by the worker's main thread."""
 
-    def __init__(self, index: int, descriptor: int, datagrams: bool, name: str = "") -> None:
+    def __init__(self, index: int, descriptor: int, datagrams: bool, name: str = "", shared: bool = True) -> None:
         self.index = index
         self.name = name
         self.descriptor = descriptor  # of the adopted socket, or of the copy that the server waits for
         self.datagrams = datagrams
+        self.shared = shared  # with other workers at the same time
         found = os.fstat(descriptor)
         self.inode = found.st_dev, found.st_ino
         self.timeout: float | None = None  # what the server believes its socket has

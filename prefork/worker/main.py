@@ -18,6 +18,7 @@ from prefork.config.settings import Settings
 from prefork.errors import ApplicationError
 from prefork.ipc import messages
 from prefork.ipc.channel import Channel, ChannelBroken
+from prefork.ipc.claims import Claims
 from prefork.ipc.ferry import Ferry
 from prefork.ipc.ledger import Ledger
 from prefork.ipc.scoreboard import WorkerRows
@@ -29,6 +30,7 @@ from prefork.system.sockets import Listener
 from prefork.system.stacks import write_stacks_when_asked
 from prefork.worker.application import Application, WorkerInfo, load
 from prefork.worker.obey import Worker
+from prefork.worker.shares import Shares, groups_of
 
 if TYPE_CHECKING:
     import ssl
@@ -52,6 +54,7 @@ class Order:
     rows: WorkerRows
     ledger: Ledger
     ferry: Ferry
+    claims: Claims
     descriptor: int  # of its end of the channel
     words: int  # the file for its stacks
     adopted_reader: int  # reads end of file once the process is a child of the master
@@ -108,6 +111,10 @@ def _build(order: Order, channel: Channel[messages.ToWorker], signals: Signals) 
     )
     if not any(service.takes_over for service in services):
         order.ferry.close()
+    groups = groups_of(order.listeners)
+    shares = Shares(order.claims, groups) if groups else None
+    if shares is None:
+        order.claims.close()
     signals.install()  # constructors may have installed their own
     keep_loggers()  # or have configured logging
     write_stacks_when_asked(order.words)  # or have set faulthandler up for themselves
@@ -121,6 +128,7 @@ def _build(order: Order, channel: Channel[messages.ToWorker], signals: Signals) 
         drain_timeout=order.settings.drain_timeout,
         accept_after=order.accept_after,
         admission=admission,
+        shares=shares,
         handler_timeout=order.settings.handler_timeout,
         words=order.words,
         measures_share=order.settings.admin != "off",

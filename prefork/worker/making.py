@@ -114,9 +114,9 @@ class Maker:
             yield self._call(functools.partial(call_target, target, factory) if target.call else factory, ()), listeners
             return
         by_address: dict[Any, list[Listener]] = {}
-        for listener in listeners:  # UDP and TCP on one address are one call
-            by_address.setdefault(_address_of(listener), []).append(listener)
-        for address, its_listeners in by_address.items():
+        for listener in listeners:  # UDP and TCP on one address are one call, several sockets of one place several
+            by_address.setdefault((_address_of(listener), listener.address.member), []).append(listener)
+        for (address, _), its_listeners in by_address.items():
             yield self._call(factory, (address,)), its_listeners
 
     def _call(self, factory: Any, arguments: tuple[Any, ...]) -> Any:

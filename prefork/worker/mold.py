@@ -20,6 +20,7 @@ from prefork.config.settings import Settings
 from prefork.errors import ApplicationError, PreforkError
 from prefork.ipc import messages
 from prefork.ipc.channel import Channel, ChannelBroken
+from prefork.ipc.claims import Claims
 from prefork.ipc.ferry import Ferry
 from prefork.ipc.ledger import Ledger
 from prefork.ipc.scoreboard import Scoreboard
@@ -52,6 +53,7 @@ class Mold:
     board: Scoreboard
     ledger: Ledger
     ferry: Ferry
+    claims: Claims
     channel: Channel[messages.ToMold]
     master_pid: int
     application: Application | None = None
@@ -207,6 +209,7 @@ def _order_of(mold: Mold, order: messages.ForkWorker, inherited: tuple[int, int]
         rows=mold.board.worker(order.slot),
         ledger=mold.ledger,
         ferry=mold.ferry,
+        claims=mold.claims,
         descriptor=descriptor,
         words=words,
         adopted_reader=adopted_reader,

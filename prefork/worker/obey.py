@@ -29,6 +29,7 @@ from prefork.worker.patience import Patience
 if TYPE_CHECKING:
     from prefork.serving.limits import Admission
     from prefork.worker.services import Service
+    from prefork.worker.shares import Shares
 
 log = logging.getLogger("prefork.worker")
 
@@ -53,6 +54,7 @@ class Worker:
         words: int,
         admission: Admission | None = None,
         measures_share: bool = False,
+        shares: Shares | None = None,
     ) -> None:
         self._rows = rows
         self._channel = channel
@@ -63,6 +65,7 @@ class Worker:
         self._accept_at = time.monotonic() + accept_after
         self._admission = admission
         self._told_overloaded = False
+        self._shares = shares
         self._share_due = time.monotonic() if measures_share else math.inf
         self._started = False  # the services; a drain that comes first finds nothing to drain
         self._deadline = math.inf  # of the drain; infinite while serving
@@ -91,6 +94,7 @@ class Worker:
             self._take_orders()
             self._start_if_due()
             self._tend_services()
+            self._look_at_shares()
             self._follow_services()
             if self._admission is not None:
                 self._follow_admission(self._admission)
@@ -107,12 +111,17 @@ class Worker:
 
     def _longest_wait(self) -> float:
         dates = [self._deadline] if self._started else [self._deadline, self._accept_at]
+        if self._shares is not None:
+            dates.append(self._shares.due)
         return max(0.0, min(BEAT_INTERVAL, *(date - time.monotonic() for date in dates)))
 
     def _start_if_due(self) -> None:
         if self._started or self._deadline < math.inf or time.monotonic() < self._accept_at:
             return
         self._started = True
+        if self._shares is not None:
+            self._waiting.register(self._shares, select.POLLIN)
+            self._leave_to_others(self._shares.begin(time.monotonic()))
         for service in self._services:
             service.start(self._note_change)
 
@@ -173,6 +182,18 @@ class Worker:
             if final:
                 service.part()
 
+    def _look_at_shares(self) -> None:
+        if self._shares is None or not self._started:
+            return
+        if self._deadline == math.inf:
+            self._leave_to_others(self._shares.look(time.monotonic()))
+        else:
+            self._shares.hear()
+
+    def _leave_to_others(self, listeners: frozenset[int]) -> None:
+        for service in self._services:
+            service.leave_to_others(listeners)
+
     def _tend_services(self) -> None:
         for service in self._services if self._started else ():
             service.tend()
@@ -187,6 +208,8 @@ class Worker:
             return
         if not self._told_stopped and not (self._started and any(service.accepting for service in self._services)):
             self._told_stopped = True
+            if self._shares is not None:
+                self._shares.end()
             for listener in self._listeners:
                 listener.close()
             self._tell(messages.StoppedAccepting())

@@ -55,6 +55,9 @@ class Service(Protocol):
     def start(self, on_change: Callable[[], object]) -> None:
         """Begin to accept; call `on_change` whenever one of the properties has changed for the worse."""
 
+    def leave_to_others(self, listeners: frozenset[int]) -> None:
+        """Serve all listeners but these from now on, which other workers do; until a drain that has to finish them."""
+
     def tend(self) -> None:
         """Do what is due from time to time; called at every beat."""
 
@@ -91,7 +94,7 @@ class PooledService:
         self._pool = pool
         self._on_change: Callable[[], object] = lambda: None
         for server, gate in servers:
-            pool.add(server, gate.index)
+            pool.add(server, gate.index, shared=gate.shared)
         pool.on_change = self._follow_pool
 
     @property
@@ -109,6 +112,9 @@ class PooledService:
     def start(self, on_change: Callable[[], object]) -> None:
         self._on_change = on_change
         self._pool.start()
+
+    def leave_to_others(self, listeners: frozenset[int]) -> None:
+        self._pool.leave_to_others(listeners)
 
     def tend(self) -> None:
         self._pool.tend()
@@ -168,6 +174,9 @@ class ForeignService:
         self._connections.on_change = self._gate.on_change = on_change
         self._gate.on_left = self._end_loop
         self._thread.start()
+
+    def leave_to_others(self, listeners: frozenset[int]) -> None:
+        """Do nothing: it has none of those."""
 
     def tend(self) -> None:
         """Do nothing: its own loop does, in `service_actions()`."""

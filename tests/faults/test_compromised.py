@@ -1,5 +1,7 @@
 """A worker that somebody else has taken over: it may say and write what it likes, master and siblings live on."""
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,30 @@ def steal():
             connection.recv(100)
             connection.sendall(b"stolen\\n")
             return connection.close()
+
+
+def descriptors_of(what):
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if what in os.readlink(f"/proc/self/fd/{name}"):
+                yield int(name)
+        except OSError:
+            continue
+
+
+def claim_everything():
+    import fcntl
+
+    [claims] = descriptors_of("prefork-claims")
+    fcntl.lockf(claims, fcntl.LOCK_EX | fcntl.LOCK_NB, 1 << 40, 0)
+
+
+def jam_bells():
+    for descriptor in descriptors_of("[eventfd]"):
+        try:
+            os.eventfd_write(descriptor, 2**64 - 2)
+        except BlockingIOError:
+            pass
 """
 SPOILING = """
 from prefork.serving import MessageRequestHandler
@@ -198,6 +224,36 @@ def test_a_spoiled_ferry_leaves_connections_where_they_are(serve: Serve, project
         with LineClient(server.address) as another:
             assert another.ask("echo 3") == "3"
         assert server.process.poll() is None
+
+
+@pytest.mark.fault("compromised-worker")
+@pytest.mark.parametrize("options", [{"limit_connections": 50}, {"bind": ["tcp://127.0.0.1:0?sockets=4"]}])
+def test_bells_that_never_ring_again_hold_nobody_up_for_long(
+    serve: Serve, project: Path, options: dict[str, object]
+) -> None:
+    write_application(project, extra=HOSTILE)
+    with serve(workers=2, **options) as server:
+        with LineClient(server.address) as villain:
+            villain.send("eval jam_bells()")
+            victim = int(villain.ask("pid")) if villain.read() == "None" else 0
+        os.kill(victim, signal.SIGKILL)
+        eventually(lambda: victim not in pids_of(server))
+
+        lives(server)
+        assert len({ask_once(server.address, "pid") for _ in range(100)}) == 2
+
+
+@pytest.mark.fault("compromised-worker")
+def test_what_a_worker_claims_for_itself_is_free_when_it_has_gone(serve: Serve, project: Path) -> None:
+    write_application(project, extra=HOSTILE)
+    with serve(workers=1, bind=["tcp://127.0.0.1:0?sockets=4"]) as server:
+        assert ask_once(server.address, "eval claim_everything()") == "None"
+        villain = int(ask_once(server.address, "pid"))
+        server.scale(2)
+        os.kill(villain, signal.SIGKILL)
+        eventually(lambda: villain not in pids_of(server))
+
+        eventually(lambda: len({ask_once(server.address, "pid") for _ in range(60)}) == 2)
 
 
 def test_a_worker_can_take_connections_and_serve_them_badly_until_it_is_replaced(serve: Serve, project: Path) -> None:

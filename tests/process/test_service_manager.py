@@ -232,6 +232,18 @@ def test_a_kept_listener_adds_up_with_other_binds(project: Path, manager: Servic
     assert [ask_once(f"{project}/{name}", "version") for name in ("socket", "another")] == ["1", "1"]
 
 
+def test_all_sockets_of_one_place_are_kept(project: Path, manager: ServiceManager) -> None:
+    start(manager, bind="udp://127.0.0.1:0?sockets=3")
+    names = set(manager.store)
+    manager.signal(signal.SIGKILL)
+    manager.wait()
+    start(manager, bind="udp://127.0.0.1:0?sockets=3")
+
+    assert set(manager.store) == names
+    assert len(names) == 3
+    assert manager.log().count("kept since the last start") == 3
+
+
 def test_a_listener_that_a_reload_drops_is_not_kept_any_more(project: Path, manager: ServiceManager) -> None:
     settings = project / "prefork.toml"
     settings.write_text(f'bind = ["tcp://127.0.0.1:0", "unix:{project}/socket"]\ncanary_time = 0\n')

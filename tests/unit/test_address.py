@@ -40,6 +40,7 @@ from prefork.address import BindAddress, format_peer, parse_bind
             "unix:/run/a?mode=660&owner=www&group=my%20group&backlog=9",
             BindAddress("unix", path="/run/a", mode=0o660, owner="www", group="my group", backlog=9),
         ),
+        ("udp://:53?sockets=8", BindAddress("udp", host="0.0.0.0", port=53, sockets=8)),
     ],
 )
 def test_an_address_is_read(text: str, address: BindAddress) -> None:
@@ -80,7 +81,9 @@ def test_an_address_is_read(text: str, address: BindAddress) -> None:
         ("unix:@a?mode=0660", "cannot have the option mode"),
         ("tcp://1.2.3.4:1?ipv6only=on", "cannot have the option ipv6only"),
         ("fd://3?backlog=1", "it can have tls, proxy"),
-        ("udp://1.2.3.4:1?tls=on", "cannot have the option tls; it has no options"),
+        ("udp://1.2.3.4:1?tls=on", "cannot have the option tls; it can have sockets"),
+        ("udp://:1?sockets=1", "'1' is not a number of sockets; write a number from 2 to 256"),
+        ("unixgram:a?sockets=2", "cannot have the option sockets"),
         ("tcp://a:1?proxy=yes", "proxy must be on or off"),
         ("tcp://a:1?backlog", "write backlog=VALUE"),
         ("tcp://a:1?backlog=1&backlog=2", "given twice"),
@@ -188,3 +191,13 @@ def test_a_path_that_is_no_unicode_reads_back_as_the_same_path() -> None:
     address = BindAddress("unix", path=os.fsdecode(b"/run/\xff.sock"))
 
     assert parse_bind(str(address)) == address
+
+
+def test_each_of_several_sockets_has_a_place_of_its_own_and_knows_the_first() -> None:
+    several = parse_bind("udp://[::1]:53?sockets=3")
+    members = several.members()
+
+    assert [one.place for one in members] == ["udp://[::1]:53", "udp://[::1]:53#2", "udp://[::1]:53#3"]
+    assert str(members[2]) == "udp://[::1]:53#3?sockets=3"
+    assert {one.first for one in members} == {several}
+    assert parse_bind("udp://:53").members() == [parse_bind("udp://:53")]

@@ -7,6 +7,7 @@ import pytest
 
 from prefork.ipc import messages
 from prefork.ipc.channel import Channel, make_pair
+from prefork.ipc.claims import Claims
 from prefork.ipc.ferry import Ferry
 from prefork.ipc.ledger import Ledger
 from prefork.ipc.scoreboard import Scoreboard
@@ -25,10 +26,9 @@ class Told:
         self.words = Words()
         rows = Scoreboard(slots=1, threads=1, listeners=["tcp://:1"]).worker(0)
         channel = Channel(ours, messages.from_worker)
-        self.ferry = Ferry(1)
-        self.worker = WorkerProcess(
-            1, 0, 1, rows, channel, Processes(Sources(), Ledger(1), self.ferry), self.words, [], ordered_at=0.0
-        )
+        self.ferry, self.claims = Ferry(1), Claims()
+        processes = Processes(Sources(), Ledger(1), self.ferry, self.claims)
+        self.worker = WorkerProcess(1, 0, 1, rows, channel, processes, self.words, [], ordered_at=0.0)
         self.texts: list[str] = []
         self.stacks = Stacks()
 
@@ -47,6 +47,7 @@ def told() -> Iterator[Told]:
     told.worker.close()
     told.channel.close()
     told.ferry.close()
+    told.claims.close()
 
 
 def test_a_worker_that_listens_is_asked_and_heard(told: Told) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from prefork.ipc.claims import Claims
 from prefork.ipc.ferry import Ferry
 from prefork.ipc.ledger import Ledger
 from prefork.master.sources import Sources
@@ -24,14 +25,15 @@ def wait_for_ever(_: int) -> Estate:
 @pytest.fixture
 def successor() -> Iterator[Successor]:
     """One that does not serve yet."""
-    sources, ledger, ferry = Sources(), Ledger(1), Ferry(1)
-    started = Successor(sources, Processes(sources, ledger, ferry), lambda places, has_control: None)
+    sources, ledger, ferry, claims = Sources(), Ledger(1), Ferry(1), Claims()
+    started = Successor(sources, Processes(sources, ledger, ferry, claims), lambda places, has_control: None)
     assert list(started.start(wait_for_ever)) == []
     yield started
     started.close()
     sources.close()
     ledger.close()
     ferry.close()
+    claims.close()
 
 
 def test_one_that_was_killed_is_gone_when_the_master_lets_go_of_it(successor: Successor) -> None:
