@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("prefork.worker")
 
-_SHARE_INTERVAL = 10.0  # seconds; the kernel walks through all of our memory for it
+_PROPORTION_INTERVAL = 10.0  # seconds; the kernel walks through all of our memory for it
 _ORPHAN_DRAIN = 0.5  # seconds that open connections get once the master is gone
 _AFTER_ABORT = 1.0  # seconds for handlers to notice that their sockets were shut down
 
@@ -66,7 +66,8 @@ class Worker:
         self._admission = admission
         self._told_overloaded = False
         self._shares = shares
-        self._share_due = time.monotonic() if measures_share else math.inf
+        self._left_to_others: frozenset[int] = frozenset()  # listeners, by index
+        self._proportion_due = time.monotonic() if measures_share else math.inf
         self._started = False  # the services; a drain that comes first finds nothing to drain
         self._deadline = math.inf  # of the drain; infinite while serving
         self._quick = False
@@ -105,9 +106,9 @@ class Worker:
         self._rows.beat()
         self._rows.show_memory(own_resident_bytes())
         now = time.monotonic()
-        if now >= self._share_due:
+        if now >= self._proportion_due:
             self._rows.show_proportional_memory(own_proportional_bytes())
-            self._share_due = now + _SHARE_INTERVAL
+            self._proportion_due = now + _PROPORTION_INTERVAL
 
     def _longest_wait(self) -> float:
         dates = [self._deadline] if self._started else [self._deadline, self._accept_at]
@@ -191,6 +192,12 @@ class Worker:
             self._shares.hear()
 
     def _leave_to_others(self, listeners: frozenset[int]) -> None:
+        if listeners == self._left_to_others:
+            return
+        self._left_to_others = listeners
+        log.debug(
+            "left to other workers: %s", ", ".join(self._addresses[index] for index in sorted(listeners)) or "none"
+        )
         for service in self._services:
             service.leave_to_others(listeners)
 

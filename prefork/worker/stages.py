@@ -63,7 +63,7 @@ def _no_header(request: object) -> None:
 
 def _address_of(listener: Listener, settings: Settings) -> BindAddress:
     """Return what these settings say of a listener; it may have been bound for an earlier generation."""
-    same_place = (address for address in settings.bind if address.place == listener.address.place)
+    same_place = (address for address in settings.bind if address.place == listener.address.first.place)
     return next(same_place, listener.address)
 
 

@@ -273,6 +273,21 @@ def test_a_reload_may_begin_and_end_encryption(serve: Serve, authority: Authorit
                 assert client.recv(100) == b"1\n"
 
 
+def test_a_reload_may_begin_encryption_at_every_socket_of_a_place(
+    serve: Serve, authority: Authority, project: Path
+) -> None:
+    configuration = project / "prefork.toml"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        host, port = free.getsockname()
+    place = f"{host}:{port}?sockets=4"
+    configuration.write_text(f'bind = ["{place}&tls=off"]\ntls_cert = "cert.pem"\n')
+    with serve(bind=[], canary_time=0) as server:
+        configuration.write_text(f'bind = ["{place}&tls=on"]\ntls_cert = "cert.pem"\n')
+        server.reload()
+
+        assert {ask_once((host, port), authority) for _ in range(40)} == {"1"}
+
+
 def test_the_status_tells_of_each_certificate(serve: Serve, authority: Authority) -> None:
     authority.issue("old.org", file="old.pem", valid=range(2019, 2020))
     with serve(tls_cert=["cert.pem", "old.pem"]) as server:
