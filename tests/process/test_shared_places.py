@@ -108,6 +108,7 @@ def test_the_clients_of_a_killed_worker_are_served_by_others(serve: Serve) -> No
 
         after = clients.ask()
         assert before[0] not in after
+        eventually(lambda: len(pids(server)) == 4)
         shared_by_all(server)
         assert set(clients.ask()) == pids(server)
 
