@@ -57,13 +57,16 @@ def soak(schedule: Schedule, every: float, seed: int) -> tuple[History, list[str
             "udp://127.0.0.1:0",
             "tcp://127.0.0.2:0?tls=on",
             f"unix:{project / 'parking.sock'}?tls=off",
+            "tcp://127.0.0.3:0?tls=off&sockets=8",
+            "udp://127.0.0.3:0?sockets=8",
         ]
         cert = [authority.issue("localhost")]
         with testing.serve("app:make", cwd=name, bind=bind, tls_cert=cert, **SETTINGS) as server:
-            streams, datagrams, tls, parking = server.addresses
+            streams, datagrams, tls, parking, divided_streams, divided_datagrams = server.addresses
             master = Master(server)
             saboteur = Saboteur(master, streams, tls, project, seed, history)
-            places = Places(streams, datagrams, tls, parking, authority.client_context())
+            divided = divided_streams, divided_datagrams
+            places = Places(streams, datagrams, tls, parking, authority.client_context(), divided)
             try:
                 with mixed_load(places, history), counting(master, history):
                     for number, kind in schedule:

@@ -118,7 +118,7 @@ def kind_of(request: Request) -> str:
 
 def _hung(lost: Request) -> bool:
     """Tell whether a stream stayed open and silent: faults end connections, and none excuses that."""
-    return lost.failure == "TimeoutError" and kind_of(lost) != "datagram"
+    return lost.failure == "TimeoutError" and not kind_of(lost).startswith("datagram")
 
 
 def _explained(began: float, ended: float, faults: Sequence[Fault]) -> bool:

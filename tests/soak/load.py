@@ -1,6 +1,7 @@
 """The clients of a soak. Each knows what it asked and has to hear, and that it has to hear nothing else.
 
-Short connections, half-closed ones, kept ones, kept ones that are parked, short ones over TLS, and datagrams.
+Short connections, half-closed ones, kept ones, kept ones that are parked, short ones over TLS, and datagrams. Short
+ones and datagrams also go to places with several sockets, which the workers divide up.
 """
 
 from __future__ import annotations
@@ -167,6 +168,8 @@ class Places:
     tls: Address
     parking: Address
     trust: ssl.SSLContext
+    divided: tuple[Address, Address]
+    """Of streams and of datagrams, with several sockets each."""
 
 
 @contextmanager
@@ -180,6 +183,8 @@ def mixed_load(places: Places, history: History) -> Iterator[None]:
         "parked": ask_on_a_kept_connection(places.parking, pause=0.2),
         "tls": ask_over_tls(places.tls, places.trust),
         "datagram": ask_by_datagrams(places.datagrams),
+        "short, divided": ask_on_short_connections(places.divided[0]),
+        "datagram, divided": ask_by_datagrams(places.divided[1]),
     }
     clients = [Client(f"{kind}-{i}", history, ask, stop) for kind, ask in kinds.items() for i in range(CLIENTS)]
     for client in clients:
