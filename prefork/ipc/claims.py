@@ -3,7 +3,7 @@
 A file in memory for the life of the server, whose bytes stand for things and hold nothing: who has the record lock of a
 byte (fcntl(2), F_SETLK) has the thing. Such a lock ends with its process, however that ends, and no child inherits it.
 A socket is the byte of its inode number, which is the same in every process and generation. Whoever lets go of
-something, or wants something, rings the bell: an eventfd that only grows, which each worker watches edge-triggered.
+something, or wants something, rings the bell.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import struct
 from collections.abc import Iterator, Sequence
 
-from prefork.ipc.ledger import ring
+from prefork.ipc.bell import Bell
 
 _SERVING = 1 << 40  # here and below, more than any inode number of a socket, which has 32 bits
 _ASKING = 1 << 41
@@ -26,15 +26,16 @@ class Claims:
     def __init__(self, passed: Sequence[int] = ()) -> None:
         """Make it, or have what was passed on by the master before us: the file and the bell."""
         if passed:
-            self._file, self._bell = passed
+            self._file, bell = passed
+            self._bell = Bell(bell)
         else:
             self._file = os.memfd_create("prefork-claims", os.MFD_CLOEXEC)
-            self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            self._bell = Bell()
 
     @property
     def descriptors(self) -> tuple[int, int]:
         """What a process must not close that is to have it: the file and the bell."""
-        return self._file, self._bell
+        return self._file, self._bell.fileno()
 
     def claim(self, inode: int) -> bool:
         """Have the socket with this inode number, unless another process has it."""
@@ -74,12 +75,16 @@ class Claims:
 
     def ring(self) -> None:
         """Have everybody look."""
-        ring(self._bell)
+        self._bell.ring()
+
+    def fileno(self) -> int:
+        """Return the descriptor of the bell."""
+        return self._bell.fileno()
 
     def close(self) -> None:
         """Close this process's copies, which lets go of everything."""
         os.close(self._file)
-        os.close(self._bell)
+        self._bell.close()
 
     def _lock(self, byte: int) -> bool:
         try:

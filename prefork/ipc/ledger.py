@@ -3,15 +3,15 @@
 One ledger for the life of the server, whatever the generation: a slot has one living worker at most. For each slot an
 account with one writer, the worker under its own lock; the master clears it when the worker has gone. Nothing is locked
 between processes. A worker writes first and reads the others afterwards, so of two that come at the same time at least
-one sees both. Whoever gives something back rings the bell if somebody waits for it: an eventfd that only grows, which
-each worker watches edge-triggered (epoll(7)), so that one ring wakes all of them and none has to be answered.
+one sees both. Whoever gives something back rings the bell if somebody waits for it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import mmap
 import os
+
+from prefork.ipc.bell import Bell
 
 _WORD = 8  # bytes; every cell is one aligned word, written in one step
 _TOP = 0  # the word with the number of slots that were ever used
@@ -23,12 +23,6 @@ _CELLS = 8  # in a bucket
 _BUCKET = 2 * _CELLS  # words: a fingerprint (0: free) and a count in each cell
 
 
-def ring(bell: int) -> None:
-    """Wake everybody who watches an eventfd. One that a process gone wild has filled wakes nobody any more."""
-    with contextlib.suppress(BlockingIOError):
-        os.eventfd_write(bell, 1)
-
-
 class Ledger:
     """All accounts; made by the master before it forks the first mold."""
 
@@ -37,7 +31,7 @@ class Ledger:
         size = self._peers + slots * _BUCKETS * _BUCKET
         memory = mmap.mmap(-1, size * _WORD, flags=mmap.MAP_SHARED | mmap.MAP_ANONYMOUS)
         self._words = memoryview(memory).cast("Q")
-        self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.bell = Bell()
         self.key = os.urandom(16)  # of the fingerprints: nobody outside can aim at a bucket
 
     def account(self, slot: int) -> Account:
@@ -52,7 +46,7 @@ class Ledger:
             words[peers : peers + size] = memoryview(bytes(size * _WORD)).cast("Q")
         words[start : start + _ACCOUNT] = memoryview(bytes(_ACCOUNT * _WORD)).cast("Q")
         words[_TOP] = max(words[_TOP], slot + 1)
-        ring(self.bell)
+        self.bell.ring()
 
     def total(self) -> int:
         """Return how many connections are open, as far as workers with a limit have counted them."""
@@ -60,18 +54,22 @@ class Ledger:
 
     def close(self) -> None:
         """Close this process's copy of the bell."""
-        os.close(self.bell)
+        self.bell.close()
 
 
 class Account:
     """What one worker has open: written in the worker under a lock of its own, read by everybody."""
 
-    def __init__(self, words: memoryview[int], slot: int, peers: int, bell: int) -> None:
+    def __init__(self, words: memoryview[int], slot: int, peers: int, bell: Bell) -> None:
         self.slot = slot
-        self.bell = bell
+        self._bell = bell
         self._words = words
         self._start = _ACCOUNTS + slot * _ACCOUNT
         self._peers = peers
+
+    def fileno(self) -> int:
+        """Return the descriptor of the bell."""
+        return self._bell.fileno()
 
     def add(self, change: int) -> None:
         """Count connections that begin or end."""
@@ -88,7 +86,7 @@ class Account:
     def ring_if_awaited(self) -> None:
         """Wake those who wait for room; called after something was given back."""
         if any(self._words[_ACCOUNTS + _WAITING : _end(self._words) : _ACCOUNT]):
-            ring(self.bell)
+            self._bell.ring()
 
     def add_peer(self, fingerprint: int, change: int) -> None:
         """Count a connection of a peer. One whose bucket is full of others goes uncounted: nobody else pays for it."""

@@ -15,9 +15,7 @@ from prefork.address import BindAddress
 from prefork.config.load import Loaded
 from prefork.config.settings import Settings
 from prefork.errors import ListenerError
-from prefork.ipc.claims import Claims
-from prefork.ipc.ferry import Ferry
-from prefork.ipc.ledger import Ledger
+from prefork.ipc.commons import Commons
 from prefork.ipc.messages import Certificate
 from prefork.ipc.scoreboard import Scoreboard
 from prefork.policy.fleet import SLOTS, FleetSettings
@@ -72,15 +70,10 @@ class Generation:
 class Generations:
     """All generations that still own something."""
 
-    def __init__(
-        self, inherited: Sequence[Inherited], store: Store, ferry: Sequence[int] = (), claims: Sequence[int] = ()
-    ) -> None:
+    def __init__(self, inherited: Sequence[Inherited], store: Store) -> None:
         self._inherited = inherited
         self._store = store
         self._living: dict[int, Generation] = {}
-        self.ledger = Ledger(SLOTS)
-        self.ferry = Ferry(SLOTS, ferry)
-        self.claims = Claims(claims)
 
     def prepare(self, number: int, loaded: Loaded, passed: Sequence[PassedListener] = ()) -> Generation:
         """Bind what the settings add to the listeners there are, or were passed by the master before us.
@@ -171,10 +164,11 @@ class Generations:
         control: PassedListener | None,
         manager: ServiceManager,
         helpers: Sequence[PassedListener],
+        commons: Commons,
     ) -> Estate:
         """Describe what a successor gets: every listener that is not about to be closed."""
         kept = [pass_of(listener) for listener in self.listeners() if not listener.sealed]
-        shared = list(self.ferry.descriptors), list(self.claims.descriptors)
+        shared = list(commons.ferry.descriptors), list(commons.claims.descriptors)
         return Estate(channel, kept, list(self._inherited), control, manager, list(helpers), *shared)
 
     def hand_over(self, places: Collection[str]) -> None:
@@ -244,9 +238,6 @@ class Generations:
         """Close everything, at the end."""
         for number in list(self._living):
             self.release(number, final=True)
-        self.ledger.close()
-        self.ferry.close()
-        self.claims.close()
 
 
 def _check_each_once(listeners: Iterable[Listener]) -> None:

@@ -24,6 +24,7 @@ from prefork.config.settings import Settings
 from prefork.errors import UsageError
 from prefork.ipc import messages
 from prefork.ipc.channel import Channel, ChannelBroken
+from prefork.ipc.commons import Commons
 from prefork.master import status, wording
 from prefork.master.announcer import Announcer
 from prefork.master.desk import Desk
@@ -39,6 +40,7 @@ from prefork.master.workers import Processes
 from prefork.policy import actions, events
 from prefork.policy.actions import Action
 from prefork.policy.events import Event
+from prefork.policy.fleet import SLOTS
 from prefork.policy.supervisor import Supervisor
 from prefork.serving.base import BaseServer
 from prefork.system import processes
@@ -111,10 +113,9 @@ class Master(BaseServer):
         self._sources = Sources()
         self._announcer = Announcer(manager, self._sources)
         shared = (predecessor.estate.ferry, predecessor.estate.claims) if predecessor else ()
-        self._generations = Generations(Store.passed(inherited), Store(inherited, manager.store_size), *shared)
-        self._processes = Processes(
-            self._sources, self._generations.ledger, self._generations.ferry, self._generations.claims
-        )
+        self._commons = Commons(SLOTS, *shared)
+        self._generations = Generations(Store.passed(inherited), Store(inherited, manager.store_size))
+        self._processes = Processes(self._sources, self._commons)
         self._load = LoadReader()
         self._predecessor = predecessor  # until it has been told how its upgrade ended
         self._pidfile: Pidfile | None = None
@@ -247,6 +248,7 @@ class Master(BaseServer):
         self._successor.close()
         self._processes.end()
         self._generations.close()
+        self._commons.close()
         self._announcer.close()
         self._sources.close()
         self._turns.close()
@@ -289,10 +291,11 @@ class Master(BaseServer):
     # Succession: either end of it
 
     def _start_successor(self) -> Iterable[Event]:
-        manager = self._announcer.manager
         helpers = self._admin.passed() if self._admin is not None else []
         return self._successor.start(
-            lambda channel: self._generations.make_estate(channel, self._desk.passed(), manager, helpers)
+            lambda channel: self._generations.make_estate(
+                channel, self._desk.passed(), self._announcer.manager, helpers, self._commons
+            )
         )
 
     def _note_taken_over(self, places: Sequence[str], has_control: bool) -> None:

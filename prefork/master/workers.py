@@ -15,9 +15,7 @@ from dataclasses import dataclass
 
 from prefork.ipc import messages
 from prefork.ipc.channel import Channel, ChannelBroken, make_pair
-from prefork.ipc.claims import Claims
-from prefork.ipc.ferry import Ferry
-from prefork.ipc.ledger import Ledger
+from prefork.ipc.commons import Commons
 from prefork.ipc.scoreboard import WorkerRows
 from prefork.ipc.tallies import Tallies, add_up
 from prefork.logs import open_descriptors
@@ -101,12 +99,10 @@ class WorkerProcess:
 class Processes:
     """Starts, hears, kills and reaps molds and workers."""
 
-    def __init__(self, sources: Sources, ledger: Ledger, ferry: Ferry, claims: Claims) -> None:
+    def __init__(self, sources: Sources, commons: Commons) -> None:
         self._sources = sources
-        self._ledger = ledger
-        self._ferry = ferry
-        self._claims = claims
-        self._pressure = Pressure(ledger)
+        self._commons = commons
+        self._pressure = Pressure(commons.ledger)
         self._molds: dict[int, MoldProcess] = {}  # by pid: an unsafe one may overlap with the one that replaces it
         self._workers: dict[int, WorkerProcess] = {}  # by number
         self._unclaimed: dict[int, str] = {}  # died before their mold had said whose they were
@@ -123,8 +119,7 @@ class Processes:
         ours, theirs = make_pair()
         master_pid = os.getpid()
         try:
-            shared = self._ledger, self._ferry, self._claims
-            pid = processes.fork(lambda: _be_mold(theirs, order, generation, *shared, master_pid))
+            pid = processes.fork(lambda: _be_mold(theirs, order, generation, self._commons, master_pid))
         except OSError:
             ours.close()
             raise
@@ -182,8 +177,7 @@ class Processes:
     def order_worker(self, order: Spawn, rows: WorkerRows, listeners: list[str]) -> Iterable[Event]:
         """Tell the mold of its generation to fork a worker."""
         rows.clear()
-        self._ledger.clear(order.slot)
-        self._ferry.clear(order.slot)
+        self._commons.clear(order.slot)
         ours, theirs = make_pair()
         try:
             words = Words()
@@ -356,9 +350,7 @@ class Processes:
         gone.close()
         buried = {listener: tally.bury() for listener, tally in gone.rows.tallies().items()}
         self.tallies_of_the_dead = add_up([self.tallies_of_the_dead, buried])
-        self._ledger.clear(gone.slot)
-        self._ferry.clear(gone.slot)
-        self._claims.ring()
+        self._commons.bury(gone.slot)
         self._pressure.note_overload(gone.number, False)
         gone.rows.load.clear()
         if death is None:
@@ -391,19 +383,10 @@ class Processes:
             os.waitpid(one.pid, 0)
 
 
-def _be_mold(
-    end: socket.socket,
-    order: StartMold,
-    generation: Generation,
-    ledger: Ledger,
-    ferry: Ferry,
-    claims: Claims,
-    master_pid: int,
-) -> int:
+def _be_mold(end: socket.socket, order: StartMold, generation: Generation, commons: Commons, master_pid: int) -> int:
     """Become the mold; runs in the forked child."""
     listeners = {one.socket.fileno() for one in generation.listeners if not one.closed}
-    kept = {end.fileno(), *listeners, *open_descriptors(), ledger.bell, *ferry.descriptors, *claims.descriptors}
-    processes.close_descriptors_except(kept)
+    processes.close_descriptors_except({end.fileno(), *listeners, *open_descriptors(), *commons.descriptors})
     return mold.run(
         mold.Mold(
             generation=generation.number,
@@ -411,9 +394,7 @@ def _be_mold(
             preload=order.preload,
             listeners=generation.listeners,
             board=generation.board,
-            ledger=ledger,
-            ferry=ferry,
-            claims=claims,
+            commons=commons,
             channel=Channel(end, messages.to_mold),
             master_pid=master_pid,
         )

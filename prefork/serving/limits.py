@@ -30,8 +30,9 @@ if TYPE_CHECKING:
         """What this process has open, beside the others'. Methods that write are called under one lock."""
 
         slot: int
-        bell: int
-        """A descriptor that becomes readable anew when somebody has given something back."""
+
+        def fileno(self) -> int:
+            """Return a descriptor that becomes readable anew when somebody has given something back."""
 
         def add(self, change: int) -> None: ...
         def total(self) -> int: ...
@@ -66,7 +67,7 @@ class Admission:
         self._full_until = 0.0  # the end of the calm that ends an overload; the leader's, read by the main thread
         self._said: dict[str, float] = {}  # when each peer was last reported
         self._bell = select.epoll()
-        self._bell.register(account.bell, select.EPOLLIN | select.EPOLLET)
+        self._bell.register(account, select.EPOLLIN | select.EPOLLET)
 
     def fileno(self) -> int:
         """A descriptor that is readable when there may be room again; each ring is seen by every worker."""

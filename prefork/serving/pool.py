@@ -127,10 +127,9 @@ class Pool:
     def leave_to_others(self, listeners: frozenset[int]) -> None:
         """Serve all listeners but these from now on; a drain finishes them all the same. Does not wait."""
         with self._lock:
-            if listeners != self._left_to_others:
-                self._left_to_others, self._moved = listeners, True
-                if self._wait is not None:
-                    self._wait.wake()
+            self._left_to_others, self._moved = listeners, True
+            if self._wait is not None:
+                self._wait.wake()
 
     def _served(self) -> list[Intake]:
         return [intake for intake in self._intakes if intake.index not in self._left_to_others]

@@ -18,9 +18,7 @@ from prefork.config.settings import Settings
 from prefork.errors import ApplicationError
 from prefork.ipc import messages
 from prefork.ipc.channel import Channel, ChannelBroken
-from prefork.ipc.claims import Claims
-from prefork.ipc.ferry import Ferry
-from prefork.ipc.ledger import Ledger
+from prefork.ipc.commons import Commons
 from prefork.ipc.scoreboard import WorkerRows
 from prefork.logs import keep_loggers, set_identity
 from prefork.system import environment, processes
@@ -52,9 +50,7 @@ class Order:
     settings: Settings
     listeners: Sequence[Listener]
     rows: WorkerRows
-    ledger: Ledger
-    ferry: Ferry
-    claims: Claims
+    commons: Commons
     descriptor: int  # of its end of the channel
     words: int  # the file for its stacks
     adopted_reader: int  # reads end of file once the process is a child of the master
@@ -107,14 +103,14 @@ def _build(order: Order, channel: Channel[messages.ToWorker], signals: Signals) 
     info = WorkerInfo(slot=order.slot, generation=order.generation, pid=os.getpid())
     admission = _make_admission(order)
     services = application.build(
-        order.listeners, order.settings, order.rows, info, admission, order.tls_context, order.ferry
+        order.listeners, order.settings, order.rows, info, admission, order.tls_context, order.commons.ferry
     )
     if not any(service.takes_over for service in services):
-        order.ferry.close()
+        order.commons.ferry.close()
     groups = groups_of(order.listeners)
-    shares = Shares(order.claims, groups) if groups else None
+    shares = Shares(order.commons.claims, groups) if groups else None
     if shares is None:
-        order.claims.close()
+        order.commons.claims.close()
     signals.install()  # constructors may have installed their own
     keep_loggers()  # or have configured logging
     write_stacks_when_asked(order.words)  # or have set faulthandler up for themselves
@@ -138,11 +134,12 @@ def _build(order: Order, channel: Channel[messages.ToWorker], signals: Signals) 
 def _make_admission(order: Order) -> Admission | None:
     connections, per_peer = order.settings.limit_connections, order.settings.limit_per_peer
     if not connections and not per_peer:
-        order.ledger.close()
+        order.commons.ledger.close()
         return None
     from prefork.serving.limits import Admission  # its imports are not needed without a limit
 
-    return Admission(order.ledger.account(order.slot), connections, per_peer, order.ledger.key)
+    ledger = order.commons.ledger
+    return Admission(ledger.account(order.slot), connections, per_peer, ledger.key)
 
 
 def _run_exit_functions() -> None:

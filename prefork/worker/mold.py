@@ -20,9 +20,7 @@ from prefork.config.settings import Settings
 from prefork.errors import ApplicationError, PreforkError
 from prefork.ipc import messages
 from prefork.ipc.channel import Channel, ChannelBroken
-from prefork.ipc.claims import Claims
-from prefork.ipc.ferry import Ferry
-from prefork.ipc.ledger import Ledger
+from prefork.ipc.commons import Commons
 from prefork.ipc.scoreboard import Scoreboard
 from prefork.logs import capture_application, keep_loggers, set_identity, set_up, take_reopened
 from prefork.system import environment, processes
@@ -51,9 +49,7 @@ class Mold:
     preload: Preload
     listeners: Sequence[Listener]
     board: Scoreboard
-    ledger: Ledger
-    ferry: Ferry
-    claims: Claims
+    commons: Commons
     channel: Channel[messages.ToMold]
     master_pid: int
     application: Application | None = None
@@ -207,9 +203,7 @@ def _order_of(mold: Mold, order: messages.ForkWorker, inherited: tuple[int, int]
         settings=mold.settings,
         listeners=mold.listeners,
         rows=mold.board.worker(order.slot),
-        ledger=mold.ledger,
-        ferry=mold.ferry,
-        claims=mold.claims,
+        commons=mold.commons,
         descriptor=descriptor,
         words=words,
         adopted_reader=adopted_reader,

@@ -112,8 +112,8 @@ class Shares:
         inodes = [{one.index: os.fstat(one.socket.fileno()).st_ino for one in group} for group in groups]
         self._every = frozenset(index for group in inodes for index in group)
         self._shares = [Share(claims, group) for group in inodes]
-        self._heard = select.epoll()  # what its bell rang for; a ring wakes all who have it in an epoll of their own
-        self._heard.register(claims.descriptors[1], select.EPOLLIN | select.EPOLLET)
+        self._heard = select.epoll()  # what the bell rang for
+        self._heard.register(claims, select.EPOLLIN | select.EPOLLET)
         self.due = math.inf
         """When to look again, whether or not it rings."""
 

@@ -7,9 +7,7 @@ import pytest
 
 from prefork.ipc import messages
 from prefork.ipc.channel import Channel, make_pair
-from prefork.ipc.claims import Claims
-from prefork.ipc.ferry import Ferry
-from prefork.ipc.ledger import Ledger
+from prefork.ipc.commons import Commons
 from prefork.ipc.scoreboard import Scoreboard
 from prefork.master.sources import Sources
 from prefork.master.stacks import PATIENCE, Stacks
@@ -26,8 +24,8 @@ class Told:
         self.words = Words()
         rows = Scoreboard(slots=1, threads=1, listeners=["tcp://:1"]).worker(0)
         channel = Channel(ours, messages.from_worker)
-        self.ferry, self.claims = Ferry(1), Claims()
-        processes = Processes(Sources(), Ledger(1), self.ferry, self.claims)
+        self.commons = Commons(1)
+        processes = Processes(Sources(), self.commons)
         self.worker = WorkerProcess(1, 0, 1, rows, channel, processes, self.words, [], ordered_at=0.0)
         self.texts: list[str] = []
         self.stacks = Stacks()
@@ -46,8 +44,7 @@ def told() -> Iterator[Told]:
     yield told
     told.worker.close()
     told.channel.close()
-    told.ferry.close()
-    told.claims.close()
+    told.commons.close()
 
 
 def test_a_worker_that_listens_is_asked_and_heard(told: Told) -> None:

@@ -6,9 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from prefork.ipc.claims import Claims
-from prefork.ipc.ferry import Ferry
-from prefork.ipc.ledger import Ledger
+from prefork.ipc.commons import Commons
 from prefork.master.sources import Sources
 from prefork.master.upgrade import Successor
 from prefork.master.workers import Processes
@@ -25,15 +23,13 @@ def wait_for_ever(_: int) -> Estate:
 @pytest.fixture
 def successor() -> Iterator[Successor]:
     """One that does not serve yet."""
-    sources, ledger, ferry, claims = Sources(), Ledger(1), Ferry(1), Claims()
-    started = Successor(sources, Processes(sources, ledger, ferry, claims), lambda places, has_control: None)
+    sources, commons = Sources(), Commons(1)
+    started = Successor(sources, Processes(sources, commons), lambda places, has_control: None)
     assert list(started.start(wait_for_ever)) == []
     yield started
     started.close()
     sources.close()
-    ledger.close()
-    ferry.close()
-    claims.close()
+    commons.close()
 
 
 def test_one_that_was_killed_is_gone_when_the_master_lets_go_of_it(successor: Successor) -> None:
