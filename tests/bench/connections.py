@@ -104,7 +104,7 @@ def table(title: str, rows: dict[str, list[Figures]]) -> list[str]:
 
 
 def main() -> int:
-    parser = options("What a connection costs, beside the peers.", requests=20_000)
+    parser = options("What a connection costs, beside the peers.", requests=10_000)
     parser.add_argument("--only", default="", help="only servers whose name contains this")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--svg", type=Path, help="a plot of the CPU per request")
