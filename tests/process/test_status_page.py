@@ -12,7 +12,7 @@ from tests.process.conftest import Serve
 from tests.support.admin import url_of
 from tests.support.application import write_application
 from tests.support.browser import Browser, browser
-from tests.support.clients import LineClient, ask_once
+from tests.support.clients import LineClient, steady_load
 
 pytestmark = [pytest.mark.needs("chromium"), pytest.mark.timeout(300)]
 
@@ -98,9 +98,8 @@ def test_it_draws_how_much_was_served_and_how_long_that_took(serve: Serve, page:
     with serve(workers=2, admin=ANYWHERE) as server, LineClient(server.address) as busy:
         visit(page, server)
         busy.send("eval __import__('threading').Event().wait(60)")
-        for _ in range(50):
-            ask_once(server.address, "version")
-        page.wait_for("/[1-9]/.test(document.querySelector('#figures dd').textContent)")
+        with steady_load(server.address, clients=1):  # the figure is the last second's
+            page.wait_for("/[1-9]/.test(document.querySelector('#figures dd').textContent)")
         for chart in ("rate", "latency"):
             page.wait_for(f"document.querySelectorAll('#{chart} path').length > 0")
         page.wait_for("/[2-9] ?s/.test(document.querySelector('#requests li').textContent)")  # and for how long
