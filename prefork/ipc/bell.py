@@ -11,7 +11,7 @@ import os
 
 
 class Bell:
-    """One for the life of the server."""
+    """Made by a master, or passed on to it; every other process of the server inherits it."""
 
     def __init__(self, passed: int | None = None) -> None:
         """Make it, or have the one that was passed on by the master before us."""
