@@ -70,14 +70,14 @@ class Pool:
         self.admission = admission
         self.ferry = ferry  # to and from other processes, for parked connections
         self.on_change: Callable[[], object] = lambda: None
-        """Called, by any thread, when accepting has stopped and when after that the last connection has ended."""
+        """Called by any thread: when `has_left()`, when accepting has stopped, when the last connection has ended."""
         self.stopped = threading.Event()  # accepting has stopped
         self.ended = threading.Event()  # and the last connection has ended
         self.aborted = False  # connections that were open have been cut
         self.report = report or log_escaped
         self._intakes: list[Intake] = []
         self._left_to_others: frozenset[int] = frozenset()  # listeners, by index
-        self._moved = False  # others than the wait has; under the lock
+        self._moved = True  # the wait does not know yet; under the lock
         self._wait: Intakes | None = None  # while it accepts, or a connection may be parked
         self._ready: list[Intake | Conversation] = []  # what the last wait found; the leader's
         self._spread = Spread(self.activity)
@@ -115,8 +115,8 @@ class Pool:
             self._intakes.append(Arrivals(self.ferry, self._parking, self.admission))
         self._parking.open()
         self._wait = Intakes(self._parking, self.admission)
-        self._wait.serve(self._served())
         with self._lock:
+            self._serve_ours()
             self._accepting = True
             self.activity.load_changed(0)
             self._show_parked()
@@ -131,8 +131,23 @@ class Pool:
             if self._wait is not None:
                 self._wait.wake()
 
-    def _served(self) -> list[Intake]:
-        return [intake for intake in self._intakes if intake.index not in self._left_to_others]
+    def has_left(self) -> bool:
+        """Say whether nothing more will be taken from the listeners that are left to others; soon it is so."""
+        with self._lock:
+            if self._leader is None:
+                self._serve_ours()
+            return not self._moved
+
+    def _serve_ours(self) -> bool:
+        """Forget what is left to others, if that is due. Called with the lock, by the leader or while nobody leads."""
+        if not self._moved or self._draining or self._wait is None:
+            return False
+        ours = [intake for intake in self._intakes if intake.index not in self._left_to_others]
+        self._wait.serve(ours)
+        self._ready = [source for source in self._ready if source in ours or not isinstance(source, Intake)]
+        self._retry.forget()
+        self._moved = False
+        return True
 
     @property
     def accepting(self) -> bool:
@@ -325,10 +340,10 @@ class Pool:
             in_turn, self._in_turn = self._in_turn, []
             over = self._parking.part_with_all() if self._parting else self._parking.expired()
             moving = self._parking.to_move() if self._may_hand_over() else []
+            moved = self._moved and self._serve_ours()
             again = self._retry.choose(self._leader)
-            moved, self._moved = self._moved and not self._draining, False
         if moved:
-            self._wait.serve(self._served())
+            self.on_change()
         self._ready = [*over, *moving, *in_turn]
         if again is not None:
             self._ready.append(again)

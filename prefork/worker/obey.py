@@ -188,6 +188,8 @@ class Worker:
             return
         if self._deadline == math.inf:
             self._leave_to_others(self._shares.look(time.monotonic()))
+            if self._shares.leaving and all(service.has_left() for service in self._services):
+                self._shares.let_go()
         else:
             self._shares.hear()
 

@@ -58,6 +58,9 @@ class Service(Protocol):
     def leave_to_others(self, listeners: frozenset[int]) -> None:
         """Serve all listeners but these from now on, which other workers do; until a drain that has to finish them."""
 
+    def has_left(self) -> bool:
+        """Say whether nothing more will be taken from the listeners that are left to others."""
+
     def tend(self) -> None:
         """Do what is due from time to time; called at every beat."""
 
@@ -115,6 +118,9 @@ class PooledService:
 
     def leave_to_others(self, listeners: frozenset[int]) -> None:
         self._pool.leave_to_others(listeners)
+
+    def has_left(self) -> bool:
+        return self._pool.has_left()
 
     def tend(self) -> None:
         self._pool.tend()
@@ -177,6 +183,9 @@ class ForeignService:
 
     def leave_to_others(self, listeners: frozenset[int]) -> None:
         """Do nothing: it has none of those."""
+
+    def has_left(self) -> bool:
+        return True
 
     def tend(self) -> None:
         """Do nothing: its own loop does, in `service_actions()`."""

@@ -2,8 +2,8 @@
 
 Each is served by one worker at a time, so that what one client sends comes to the same worker as long as that serves.
 The workers agree by claims (prefork/ipc/claims.py). Who has too few takes what is free at once, or asks, and another
-who has at least two more lets go of one. What is still free a moment later, because a worker that died is not replaced
-yet, is taken by those who have enough.
+who has at least two more leaves one, and lets go of it when none of its threads takes anything from it any more. What
+is still free a moment later, because a worker that died is not replaced yet, is taken by those who have enough.
 """
 
 from __future__ import annotations
@@ -46,17 +46,27 @@ class Share:
         self._few_since = math.inf
         self._rings = False  # when it has looked
         self.held: list[int] = []
+        self.leaving: list[int] = []  # and not held any more, but still ours
 
     def look(self, workers: int, now: float) -> float:
-        """Take what is ours, or let go of one that another should have; return when to look again at the latest."""
-        owners = {index: self._claims.owner(inode) for index, inode in self._inodes.items() if index not in self.held}
+        """Take what is ours, or leave one that another should have; return when to look again at the latest."""
+        ours = {*self.held, *self.leaving}
+        owners = {index: self._claims.owner(inode) for index, inode in self._inodes.items() if index not in ours}
         others = Counter(owner for owner in owners.values() if owner is not None)
         enough, most = len(self._inodes) // workers, -(-len(self._inodes) // workers)
         due = self._take([index for index, owner in owners.items() if owner is None], enough, most, now)
         due = min(due, self._ask(max(others.values(), default=0), now))
-        if not self._free_since:
-            self._let_go(others, most)
+        if not self._free_since and not self.leaving:
+            self._leave(others, most)
         return due
+
+    def let_go(self) -> None:
+        """Leave to another worker what nothing is taken from any more."""
+        for index in self.leaving:
+            self._claims.release(self._inodes[index])
+        if self.leaving:
+            self.leaving.clear()
+            self._claims.ring()
 
     def _take(self, free: Sequence[int], enough: int, most: int, now: float) -> float:
         """Take some of what is free, at once or when it has been for a while; return when that is."""
@@ -95,13 +105,12 @@ class Share:
             self._claims.ring()
         return due
 
-    def _let_go(self, others: Mapping[int, int], most: int) -> None:
-        """If another asks who has at least two less, let go of one, or of all that is more than anybody should have."""
+    def _leave(self, others: Mapping[int, int], most: int) -> None:
+        """If another asks who has at least two less, leave one, or all that is more than anybody should have."""
         asker = self._claims.asker(self._group)
         if asker is not None and len(self.held) > others.get(asker, 0) + 1:
             for _ in range(max(1, len(self.held) - most)):
-                self._claims.release(self._inodes[self.held.pop()])
-            self._claims.ring()
+                self.leaving.append(self.held.pop())
 
 
 class Shares:
@@ -128,11 +137,21 @@ class Shares:
         return self.look(now)
 
     def look(self, now: float) -> frozenset[int]:
-        """Take and let go; return which listeners are left to others."""
+        """Take, and choose what to let go of; return which listeners are left to others."""
         self.hear()
         workers = 1 + self._claims.others()
         self.due = min([share.look(workers, now) for share in self._shares], default=math.inf)
         return self._every.difference(*(share.held for share in self._shares))
+
+    @property
+    def leaving(self) -> bool:
+        """Whether some of what is left to others is still ours, until `let_go()`."""
+        return any(share.leaving for share in self._shares)
+
+    def let_go(self) -> None:
+        """To be called when nothing is taken any more from what is left to others."""
+        for share in self._shares:
+            share.let_go()
 
     def hear(self) -> None:
         """Wait for the next ring."""

@@ -93,6 +93,59 @@ def test_a_drain_of_a_pool_whose_threads_are_all_busy_takes_effect_at_once(bench
     assert bench.changes.count == 1
 
 
+def test_what_is_left_to_others_is_left_when_the_leader_knows(bench: Bench) -> None:
+    left, kept = make_server(), make_server()
+    pool = bench.pool(left, kept)
+    bench.hold(left)
+
+    pool.leave_to_others(frozenset({0}))
+
+    assert bench.changes.wait_until(pool.has_left)
+    waiting = bench.connect(left)
+    assert bench.talk(bench.hold(kept)) == b"x"
+    pool.leave_to_others(frozenset())
+    assert bench.talk(waiting) == b"x"
+    assert bench.changes.wait_until(pool.has_left)
+
+
+def test_what_is_left_to_others_is_left_at_once_while_all_threads_are_busy(bench: Bench) -> None:
+    left, kept = make_server(), make_server()
+    pool = bench.pool(left, kept, threads=1)
+    held = bench.hold(left)
+    waiting = bench.connect(left)
+
+    pool.leave_to_others(frozenset({0}))
+
+    assert pool.has_left()
+    held.close()
+    assert bench.talk(bench.hold(kept)) == b"x"
+    waiting.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        waiting.recv(1)
+
+
+def test_who_is_about_to_take_a_request_has_not_left(bench: Bench) -> None:
+    class Slow(socketserver.TCPServer):
+        taking, go_on = threading.Event(), threading.Event()
+
+        def get_request(self) -> Any:
+            self.taking.set()
+            assert self.go_on.wait(PATIENCE)
+            return super().get_request()
+
+    server = make_server(server_class=Slow)
+    pool = bench.pool(server)
+    client = bench.connect()
+    assert server.taking.wait(PATIENCE)
+
+    pool.leave_to_others(frozenset({0}))
+
+    assert not pool.has_left()
+    server.go_on.set()
+    assert bench.talk(client) == b"x"
+    assert bench.changes.wait_until(pool.has_left)
+
+
 def test_threads_leave_after_a_drain(bench: Bench) -> None:
     pool = bench.pool(make_server())
     bench.hold().close()

@@ -43,6 +43,9 @@ class OneConnection:
 
     def leave_to_others(self, listeners: frozenset[int]) -> None: ...
 
+    def has_left(self) -> bool:
+        return True
+
     def tend(self) -> None: ...
 
     def part(self) -> None: ...

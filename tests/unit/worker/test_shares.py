@@ -131,11 +131,15 @@ class Fleet:
         worker.rung = False
         worker.due = worker.share.look(len(self.workers), self.now)
         assert worker.due > self.now
+        if worker.share.leaving:
+            worker.rung = True  # its threads will tell when they have left
+            if self._random.random() < 0.5:
+                worker.share.let_go()
 
     def counts(self) -> list[int]:
         for number, worker in self.workers.items():
             owned = {inode - 100 for inode, owner in self.board.owners.items() if owner == number}
-            assert owned == set(worker.share.held)
+            assert owned == {*worker.share.held, *worker.share.leaving}
         return sorted(len(worker.share.held) for worker in self.workers.values())
 
     def assert_fair(self) -> None:
@@ -181,6 +185,23 @@ def test_while_all_are_replaced_each_socket_moves_once(seed: int) -> None:
         fleet.assert_fair()
 
     assert fleet.board.moves == Counter(range(100, 108))
+
+
+def test_what_is_left_is_nobody_elses_until_it_is_let_go_of() -> None:
+    fleet = Fleet(2)
+    first = fleet.workers[fleet.start()]
+    fleet.settle()
+    second = fleet.workers[fleet.start()]
+    second.share.look(2, 0.0)
+    second.share.look(2, 1.1)
+
+    for _ in range(3):
+        first.share.look(2, 1.1)
+        second.share.look(2, 1.1)
+        assert (len(first.share.held), len(first.share.leaving), len(second.share.held)) == (1, 1, 0)
+    first.share.let_go()
+    second.share.look(2, 1.1)
+    assert (len(first.share.held), len(first.share.leaving), len(second.share.held)) == (1, 0, 1)
 
 
 def test_what_a_dead_worker_had_waits_a_moment_for_its_successor() -> None:
