@@ -41,6 +41,7 @@ def main() -> None:
         directory = Path(name)
         figures = {
             **measure_start(directory),
+            **measure_imports(directory),
             **measure_idle(directory),
             **measure_replacement(directory),
             **measure_master_death(directory),
@@ -73,6 +74,25 @@ def time_of_import(directory: Path) -> float:
     started = time.monotonic()
     subprocess.run([sys.executable, "-c", "import app"], cwd=directory, check=True)
     return time.monotonic() - started
+
+
+def measure_imports(directory: Path) -> dict[str, float]:
+    """What is waited for before a module or a control command does anything, beside an idle interpreter."""
+    write_application(directory)
+    with testing.serve("app:Handler", cwd=str(directory), workers=1) as server:
+        runs = {
+            "an interpreter that does nothing": ["-c", "pass"],
+            "import socketserver": ["-c", "import socketserver"],
+            "import prefork.socketserver": ["-c", "import prefork.socketserver"],
+            "prefork status": ["-m", "prefork", "status", "--pid", str(server.pid)],
+        }
+        taken: dict[str, list[float]] = {what: [] for what in runs}
+        for _ in range(4 * ROUNDS):
+            for what, arguments in runs.items():
+                started = time.monotonic()
+                subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
+                taken[what].append(time.monotonic() - started)
+    return {f"{what}, ms": 1000 * statistics.median(times) for what, times in taken.items()}
 
 
 def measure_idle(directory: Path) -> dict[str, float]:

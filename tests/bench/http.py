@@ -1,6 +1,6 @@
 """HTTP beside gunicorn's threads: wrk asks the standard library's handler under prefork, and a WSGI application.
 
-    python -m tests.bench.http [--seconds N] [--rounds N]
+    python -m tests.bench.http [--seconds N] [--rounds N] [--json FILE]
 
 prefork is not made for HTTP, and the standard library parses it slowly: this shows what that costs. Medians over the
 rounds.
@@ -8,13 +8,15 @@ rounds.
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from tests.bench.connections import ClientFailed
 from tests.bench.contenders import ROOT, WORKERS, Contender, Running, able, prefork_contender
@@ -76,8 +78,11 @@ def ask(port: int, seconds: int, options: list[str]) -> tuple[int, float]:
 
 
 def main() -> int:
-    asked = options("HTTP beside gunicorn's threads.", seconds=5).parse_args()
+    parser = options("HTTP beside gunicorn's threads.", seconds=5)
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args()
     contenders = able(CONTENDERS)
+    plain = {}
     for load, extra in LOADS.items():
         rows: dict[str, list[Figures]] = {one.name: [] for one in contenders}
         for contender in turns(contenders, asked.rounds):
@@ -87,6 +92,9 @@ def main() -> int:
             cpu, rate, p99 = medians(figures, "cpu_us", "rate", "p99_ms")
             print(f"| {name} | {cpu:.0f} | {rate:.0f} | {p99:.1f} |")
         print()
+        plain[load] = {name: [asdict(one) for one in figures] for name, figures in rows.items()}
+    if asked.json:
+        asked.json.write_text(json.dumps({"machine": machine(), "figures": plain}, indent=1))
     return 0
 
 
