@@ -57,7 +57,7 @@ def test_it_follows_a_reload_with_both_generations_side_by_side(serve: Serve, pa
         page.wait_for("document.querySelector('.generation:first-child .tile.draining') !== null")
 
         assert page.evaluate("document.querySelectorAll('.tile.lost').length") == 0
-        assert "reload complete" in page.evaluate("document.querySelector('#decisions').textContent")
+        page.wait_for("document.querySelector('#decisions').textContent.includes('reload complete')")
 
 
 def test_it_shows_a_killed_worker_and_its_successor(serve: Serve, page: Browser) -> None:
