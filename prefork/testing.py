@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
 import subprocess
 import threading
@@ -44,30 +45,44 @@ class Server:
         pass_descriptors: Sequence[int],
     ) -> None:
         self._time_limit = time_limit
-        self._lines: list[str] = []  # written by the reading thread, under _news
-        self._ended = False
         self._news = threading.Condition()
+        self._lines: list[str] = []  # this and the next two under _news
+        self._begun = b""  # a line whose end has not come yet
+        self._ended = False
         self.process = subprocess.Popen(
             words,
             env=env,
             cwd=cwd,
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
             pass_fds=pass_descriptors,
         )
+        assert self.process.stderr is not None
+        self._pipe = self.process.stderr.fileno()
+        os.set_blocking(self._pipe, False)
         self._reader = threading.Thread(target=self._read_log, name="prefork log", daemon=True)
         self._reader.start()
 
     def _read_log(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
+        waiting = select.poll()
+        waiting.register(self._pipe, select.POLLIN)
+        while not self._ended:
+            waiting.poll()
             with self._news:
-                self._lines.append(line)
-                self._news.notify_all()
-        with self._news:
-            self._ended = True
+                self._read_what_is_there()
+
+    def _read_what_is_there(self) -> None:
+        """Take all that the server has written by now. Called under _news."""
+        while not self._ended:
+            try:
+                data = os.read(self._pipe, 65536)
+            except BlockingIOError:
+                return
+            *lines, self._begun = (self._begun + data).split(b"\n")
+            if not data:
+                self._ended = True
+                lines += [self._begun] if self._begun else []
+            self._lines += [line.decode(errors="replace") + "\n" for line in lines]
             self._news.notify_all()
 
     @property
@@ -77,8 +92,9 @@ class Server:
 
     @property
     def log(self) -> str:
-        """What the server has written to standard error so far."""
+        """The lines that the server has written to standard error so far."""
         with self._news:
+            self._read_what_is_there()
             return "".join(self._lines)
 
     @property
