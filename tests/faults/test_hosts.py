@@ -12,6 +12,7 @@ import pytest
 from prefork.testing import Server
 from tests.process.conftest import Serve
 from tests.support.application import write_application
+from tests.support.clients import eventually
 from tests.support.site import AGENT_PORT, Host, Site, site
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("haproxy", "ip", "nft")]
@@ -128,6 +129,7 @@ def test_a_host_that_is_killed_loses_what_was_in_flight_on_it_and_nothing_else(m
         assert doomed > 0
         with there.visitors() as visitors:
             visitors.wait_for_more(20, *there.hosts)
+            eventually(lambda: there.balancer.seen(victim)["status"] == "UP")  # and no check of it was late: UP 2/3
             failed_before = int(there.balancer.seen(victim)["chkfail"])
             victim.kill()
             killed = time.monotonic()

@@ -6,6 +6,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -226,11 +227,12 @@ def test_a_worker_that_dies_at_once_for_ever_is_started_ever_more_slowly(serve: 
     dying = "\n\ndef on_worker_start(server):\n    import threading\n    threading.Timer(0.5, os._exit, [7]).start()\n"
     write_application(project, extra=dying + "\nHandler.on_worker_start = staticmethod(on_worker_start)\n")
     with serve(workers=1, wait_until_ready=False) as server:
-        server.wait_for_log("starting worker", count=5)
+        server.wait_for_log("starting worker", count=3)
+        eventually(lambda: server.status()["backoff_waited"] > 3)  # 0.5 + 1 + 2
         times = [line.split()[0] for line in server.log.splitlines() if "starting worker" in line]
 
-        assert seconds_between(times[1], times[4]) > 2.5  # 0.5 + 1 + 2, less the clock of the log
-        assert server.status()["backoff_waited"] > 3
+        # One that is held up for a second before it dies has served, and the waits begin anew.
+        assert max(seconds_between(*pair) for pair in pairwise(times)) > 1.4
         assert server.stop(quick=True) == 0
 
 

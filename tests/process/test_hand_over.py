@@ -112,8 +112,8 @@ def test_clients_that_talk_all_the_time_notice_no_reload(serve: Serve, project: 
         clients = [stack.enter_context(LineClient(server.address)) for _ in range(20)]
         asked = 0
         for _ in range(5):
-            server.signal(signal.SIGHUP)
             complete = server.log.count("reload complete")
+            server.signal(signal.SIGHUP)
             while server.log.count("reload complete") == complete:
                 asked += 1
                 assert {client.ask("seen") for client in clients} == {str(asked)}
@@ -173,7 +173,8 @@ def test_a_worker_that_somebody_terminates_hands_over_to_its_siblings(serve: Ser
     with serving(serve, project, workers=2, drain_timeout=600) as server, ExitStack() as stack:
         clients = [stack.enter_context(LineClient(server.address)) for _ in range(20)]
         assert {client.ask("seen") for client in clients} == {"1"}
-        terminated = server.workers()[0]["pid"]
+        eventually(lambda: parked(server) == 20)
+        terminated = max(server.workers(), key=lambda worker: int(worker["parked"]))["pid"]
         os.kill(terminated, signal.SIGTERM)
         server.wait_for_log("other workers go on with them")
 
@@ -245,6 +246,7 @@ def test_connections_of_unix_sockets_move_and_those_over_tls_stay(serve: Serve, 
         assert secured.ask("seen") == "1"
         write_application(project, version="2", extra=MOVING)
         server.reload()
+        eventually(lambda: sum(one["taken_over"] for one in server.status()["connections"]) == 1)
 
         assert plain.ask("who").startswith("2 ")
         assert plain.ask("peer") == before
@@ -266,6 +268,7 @@ def test_what_a_proxy_said_moves_along(serve: Serve, project: Path) -> None:
         before = client.ask("header"), client.ask("peer")
         write_application(project, version="2", extra=MOVING)
         server.reload()
+        eventually(lambda: not server.workers("draining"))
 
         assert client.ask("who").startswith("2 ")
         assert (client.ask("header"), client.ask("peer")) == before

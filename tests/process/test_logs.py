@@ -307,7 +307,8 @@ def test_a_server_without_standard_streams_serves_and_has_what_is_printed_in_its
             ask_once(str(place), "eval os.write(1, b'written to 1\\n') + os.write(2, b'written to 2\\n')")
             health = f'exec "$@" {closed}'
             ask = [sys.executable, "-m", "prefork", "health", "--pid", str(server.pid)]
-            assert subprocess.run(["sh", "-c", health, "sh", *ask], timeout=60, check=False).returncode == 0
+            words = ["sh", "-c", health, "sh", *ask]
+            eventually(lambda: subprocess.run(words, timeout=60, check=False).returncode == 0)
         finally:
             server.terminate()
         assert server.wait(30) == 0

@@ -49,7 +49,7 @@ def test_a_worker_that_is_old_is_replaced_before_it_leaves(serve: Serve) -> None
         old = int(client.ask("pid"))
         server.wait_for_log("recycled: served for ")
 
-        assert old not in pids(server)
+        eventually(lambda: old not in pids(server))
         assert client.ask("pid") == str(old)  # what is open goes on
 
 

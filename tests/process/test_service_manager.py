@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.process.test_deaths import children_of, wait_for_end
 from tests.support.application import write_application
 from tests.support.clients import LineClient, accepts, ask_once, connect, eventually, steady_load
 from tests.support.service_manager import ServiceManager
@@ -106,7 +107,7 @@ def test_a_failed_reload_ends_too_and_the_status_says_why(project: Path, manager
 def test_a_reload_whose_workers_never_get_ready_lasts_until_it_is_given_up(
     project: Path, manager: ServiceManager
 ) -> None:
-    start(manager, "--boot-timeout", "2")
+    start(manager, "--boot-timeout", "6")
     os.mkfifo(project / "gate")
     write_application(project, version="2", extra=GATED_WORKERS)
 
@@ -173,8 +174,11 @@ def test_after_the_death_of_the_master_the_next_start_serves_who_waited(
     monkeypatch.chdir(project)
     start(manager, bind=bind)
     address = "socket" if bind == "unix:socket" else port_of(manager)
+    assert manager.process is not None
+    orphans = children_of(manager.process.pid)
     manager.signal(signal.SIGKILL)
     manager.wait()
+    wait_for_end(orphans)
     with connect(address) as waiting:
         waiting.sendall(b"echo hello\n")
         start(manager, bind=bind)

@@ -63,6 +63,7 @@ def test_it_follows_a_reload_with_both_generations_side_by_side(serve: Serve, pa
 def test_it_shows_a_killed_worker_and_its_successor(serve: Serve, page: Browser) -> None:
     with serve(workers=2, admin=ANYWHERE) as server:
         visit(page, server)
+        page.wait_for("document.querySelectorAll('.tile.serving').length === 2")
         os.kill(server.workers()[0]["pid"], signal.SIGKILL)
         page.wait_for("document.querySelector('.tile.lost') !== null")
         page.wait_for("document.querySelectorAll('.tile.serving').length === 2")

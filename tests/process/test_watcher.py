@@ -91,7 +91,7 @@ def test_a_changed_configuration_takes_effect(serve: Serve, project: Path) -> No
         server.wait_for_log("source changed: prefork.toml")
         server.wait_for_log(COMPLETE)
 
-        assert server.workers()[0]["threads"] == 3
+        eventually(lambda: server.workers()[0]["threads"] == 3)  # the file was there before it was full
 
 
 def test_a_configuration_elsewhere_is_watched(serve: Serve, tmp_path_factory: pytest.TempPathFactory) -> None:
