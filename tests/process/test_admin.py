@@ -6,6 +6,7 @@ import select
 import signal
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -119,11 +120,13 @@ def test_each_listener_is_counted_apart_and_remembered_when_it_is_gone(serve: Se
 def test_connections_of_foreign_servers_are_timed_one_by_one(serve: Serve, project: Path, kind: str) -> None:
     write_application(project, extra=f"\nclass Server({kind}):\n    RequestHandlerClass = Handler\n")
     with serve("app:Server", workers=1, admin=ANYWHERE) as server:
+        started = time.monotonic()
         ask_once(server.address, "version")
+        most = 1 if time.monotonic() - started < 1 else 2
         ask_once(server.address, "spin 1.5")
         eventually(lambda: sum(server.status()["connections"][0]["durations"]) == 2)
 
-        assert sum(server.status()["connections"][0]["durations"][10:]) == 1  # above a second
+        assert 1 <= sum(server.status()["connections"][0]["durations"][10:]) <= most  # above a second
 
 
 @pytest.mark.fault("full-queue")

@@ -1,6 +1,7 @@
 """Workers that are replaced because of what they have served, hold or are, and their number that follows the load."""
 
 import json
+import re
 import threading
 from contextlib import ExitStack
 
@@ -105,7 +106,8 @@ def test_the_number_of_workers_follows_the_load(serve: Serve) -> None:
                 thread.join()
         shrunk = server.wait_for_log("scaled: workers were ")
 
-        assert "% busy; 2 workers wanted instead of 1" in line
+        # One that is held up has a queue, which may be the reason for the first of the two.
+        assert re.search("% busy; (2 workers wanted instead of 1|3 workers wanted instead of 2)", line)
         assert "and for 10 readings below 25%" in shrunk
 
 

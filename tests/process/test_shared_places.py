@@ -5,7 +5,7 @@ import signal
 import socket
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -68,6 +68,16 @@ def sockets_of(server: testing.Server) -> list[int]:
         if kind == ["POSIX", "ADVISORY", "WRITE"] and int(pid) in claimed and int(start) < 1 << 32:
             claimed[int(pid)] += int(end) - int(start) + 1
     return sorted(claimed.values())
+
+
+def free_port() -> int:
+    """Return a port that stays free until a server binds it: below those that the kernel gives to everybody."""
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for port in range(lowest - 1 - os.getpid() % 5000, 1024, -1):
+        with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+            free.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 def shared_by_all(server: testing.Server, sockets: int = 8) -> None:
@@ -169,9 +179,7 @@ def test_a_place_keeps_as_many_as_it_has_until_the_next_start(
     serve: Serve, project: Path, before: str, after: str
 ) -> None:
     settings = project / "prefork.toml"
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
-        free.bind(("127.0.0.1", 0))
-        place = f"udp://127.0.0.1:{free.getsockname()[1]}"
+    place = f"udp://127.0.0.1:{free_port()}"
     settings.write_text(f"bind = '{place}{before}'\n")
     with serve("app:Who", bind=[], config=str(settings)) as server, clients_of(server.address) as clients:
         there = server.status()["listeners"]
