@@ -50,17 +50,19 @@ def test_a_crash_of_a_worker_that_drains_counts_too(serve: Serve) -> None:
         server.wait_for_log("suspect: tag 'GET bomb' was being served at 2 crashes")
 
 
+# Answers first, and then holds the interpreter.
+DEAF = "eval (self.reply('deaf'), __import__('ctypes').PyDLL(None).sleep(3600))"
+
+
 def is_held(worker: dict[str, Any]) -> bool:
     return worker["state"] == "serving" and (worker["beat_age"] or 0) > 3
 
 
 def test_who_outstays_drain_timeout_is_no_suspect(serve: Serve) -> None:
-    # It holds the interpreter.
-    deaf = "eval (self.wfile.write(b'deaf\\n'), __import__('ctypes').PyDLL(None).sleep(3600))"
     with serve(workers=1, canary_time=0, drain_timeout=0.2, kill_timeout=0.2) as server:
         for _ in range(2):
             with open_guilty(server, "GET bomb") as client:
-                assert client.ask(deaf) == "deaf"
+                assert client.ask(DEAF) == "deaf"
                 eventually(lambda: any(is_held(worker) for worker in server.workers()))
                 server.reload()
                 client.wait_for_end()
@@ -128,7 +130,7 @@ def test_the_oom_killer_is_named(serve: Serve, memory_group: Path) -> None:
 
 def test_a_worker_that_does_not_drain_in_time_says_what_it_took_with_it(serve: Serve) -> None:
     with serve(workers=1, drain_timeout=0.1) as server, LineClient(server.address) as client:
-        assert client.ask("eval (self.wfile.write(b'deaf\\n'), __import__('ctypes').PyDLL(None).sleep(600))") == "deaf"
+        assert client.ask(DEAF) == "deaf"
         server.reload()
 
         gone = server.wait_for_log("worker gone")

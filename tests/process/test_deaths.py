@@ -229,8 +229,10 @@ def test_a_worker_that_dies_at_once_for_ever_is_started_ever_more_slowly(serve: 
     with serve(workers=1, wait_until_ready=False) as server:
         server.wait_for_log("starting worker", count=3)
         eventually(lambda: server.status()["backoff_waited"] > 3)  # 0.5 + 1 + 2
+        server.wait_for_log("starting worker", count=1 + server.log.count("starting worker"))
         times = [line.split()[0] for line in server.log.splitlines() if "starting worker" in line]
 
+        assert seconds_between(times[0], times[-1]) > 2.5  # less the clock of the log
         # One that is held up for a second before it dies has served, and the waits begin anew.
         assert max(seconds_between(*pair) for pair in pairwise(times)) > 1.4
         assert server.stop(quick=True) == 0

@@ -12,7 +12,7 @@ import pytest
 
 from prefork.testing import Server
 from tests.process.conftest import Serve
-from tests.support.addresses import host_and_port
+from tests.support.addresses import free_port, host_and_port
 from tests.support.application import write_application
 from tests.support.authorities import Authority
 from tests.support.clients import TIME_LIMIT, eventually
@@ -45,13 +45,6 @@ def telling(serve: Serve, project: Path) -> Iterator[Server]:
     write_application(project, extra=f"\nimport json\n{TELLING}")
     with serve("app:Telling", proxy_protocol="on", trusted_proxies="127.0.0.1", log_level="debug") as server:
         yield server
-
-
-def free_port() -> int:
-    """For proxies, which cannot be given a socket or asked for the port they chose."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Client:

@@ -1,7 +1,6 @@
 """Workers that are replaced because of what they have served, hold or are, and their number that follows the load."""
 
 import json
-import re
 import threading
 from contextlib import ExitStack
 
@@ -87,14 +86,15 @@ def test_a_slot_in_which_nobody_serves_is_refused(serve: Serve) -> None:
 
 
 def test_the_number_of_workers_follows_the_load(serve: Serve) -> None:
-    with serve(min_workers=1, max_workers=3, workers=1, threads=4, time_limit=90) as server:
+    with serve(min_workers=1, max_workers=3, workers=1, threads=6, time_limit=90) as server:
         stop = threading.Event()
 
         def burn() -> None:
             while not stop.is_set():
-                ask_once(server.address, "spin 0.2")
+                ask_once(server.address, "eval __import__('threading').Event().wait(0.2)")
 
-        burning = [threading.Thread(target=burn) for _ in range(4)]  # all threads of one worker
+        # More than half of the threads of one worker; nobody computes or waits for a thread, so there is no queue.
+        burning = [threading.Thread(target=burn) for _ in range(5)]
         for thread in burning:
             thread.start()
         try:
@@ -106,8 +106,7 @@ def test_the_number_of_workers_follows_the_load(serve: Serve) -> None:
                 thread.join()
         shrunk = server.wait_for_log("scaled: workers were ")
 
-        # One that is held up has a queue, which may be the reason for the first of the two.
-        assert re.search("% busy; (2 workers wanted instead of 1|3 workers wanted instead of 2)", line)
+        assert "% busy; 2 workers wanted instead of 1" in line
         assert "and for 10 readings below 25%" in shrunk
 
 

@@ -5,7 +5,7 @@ import signal
 import socket
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ import pytest
 from prefork import testing
 from tests.process.conftest import Serve
 from tests.process.test_upgrade import stopping, upgrade
-from tests.support.addresses import host_and_port
+from tests.support.addresses import free_port, host_and_port
 from tests.support.application import write_application
 from tests.support.clients import LineClient, ask_once, connect, eventually, steady_load
 
@@ -68,16 +68,6 @@ def sockets_of(server: testing.Server) -> list[int]:
         if kind == ["POSIX", "ADVISORY", "WRITE"] and int(pid) in claimed and int(start) < 1 << 32:
             claimed[int(pid)] += int(end) - int(start) + 1
     return sorted(claimed.values())
-
-
-def free_port() -> int:
-    """Return a port that stays free until a server binds it: below those that the kernel gives to everybody."""
-    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    for port in range(lowest - 1 - os.getpid() % 5000, 1024, -1):
-        with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
-            free.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("no port is free")
 
 
 def shared_by_all(server: testing.Server, sockets: int = 8) -> None:
@@ -179,7 +169,7 @@ def test_a_place_keeps_as_many_as_it_has_until_the_next_start(
     serve: Serve, project: Path, before: str, after: str
 ) -> None:
     settings = project / "prefork.toml"
-    place = f"udp://127.0.0.1:{free_port()}"
+    place = f"udp://127.0.0.1:{free_port(socket.SOCK_DGRAM)}"
     settings.write_text(f"bind = '{place}{before}'\n")
     with serve("app:Who", bind=[], config=str(settings)) as server, clients_of(server.address) as clients:
         there = server.status()["listeners"]
