@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from prefork.cli.discovery import ControlPlace, find_places
+from prefork.cli.discovery import ControlPlace, place_of
 from prefork.errors import NoSuchServer, NotDone
 
 PATIENCE = 10.0
@@ -52,12 +52,7 @@ class Connection:
     @classmethod
     def to_pid(cls, pid: int, time_limit: float = PATIENCE) -> Self:
         """Connect to the server whose master has this pid; raise NoSuchServer if there is none."""
-        for place in find_places():
-            if place.pid == pid:
-                return cls(place, time_limit)
-        raise NoSuchServer(
-            f"no server with the pid {pid} (`prefork list` shows them; one with its own --control needs it)"
-        )
+        return cls(place_of(pid), time_limit)
 
     def ask(self, request: Mapping[str, object], follower: Follower | None = None) -> Any:
         """Send the request and return its result; raise NotDone with the server's reason if it was not carried out.
@@ -172,7 +167,7 @@ def _connect(place: ControlPlace, time_limit: float) -> socket.socket:
         connection.settimeout(time_limit)
     except (ConnectionRefusedError, FileNotFoundError):
         connection.close()
-        raise NoSuchServer(f"no server listens at {place}") from None
+        raise NoSuchServer(_absence(place)) from None
     except BlockingIOError:
         connection.close()
         raise NotDone(_silence(place, time_limit)) from None
@@ -185,6 +180,12 @@ def _connect(place: ControlPlace, time_limit: float) -> socket.socket:
 def _credentials(connection: socket.socket) -> tuple[int, int, int]:
     pid, uid, gid = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
     return pid, uid, gid
+
+
+def _absence(place: ControlPlace) -> str:
+    if place.path:
+        return f"no server listens at {place}"
+    return f"no server with the pid {place.pid} (`prefork list` shows them; one with its own --control needs it)"
 
 
 def _silence(place: ControlPlace, time_limit: float) -> str:
