@@ -105,10 +105,15 @@ def accepts(path: Path) -> bool:
 
 
 def eventually(reached: Callable[[], bool], seconds: float = TIME_LIMIT) -> None:
-    """Ask until it is so: for what the server says to somebody who asks, and to nobody else. Asking is the waiting."""
+    """Ask until it is so: for what the server says to somebody who asks, and to nobody else.
+
+    With a breath between two questions: who asks without one takes the processor from those who are to bring it about.
+    """
+    breath = threading.Event()
     deadline = time.monotonic() + seconds
     while not reached():
         assert time.monotonic() < deadline, "it never came to that"
+        breath.wait(0.005)
 
 
 class Crowd:
