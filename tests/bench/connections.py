@@ -15,6 +15,7 @@ import re
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -67,9 +68,12 @@ def latencies_of(report: str) -> list[tuple[float, float]]:
     return [(float(percent), float(ms)) for percent, ms, _ in _BELOW.findall(report)]
 
 
-def ask(port: int, requests: int, options: list[str], clients: int = 50) -> str:
-    """Have redis-benchmark ask so often; return its report. Raise ClientFailed unless every request was answered."""
-    command = ["redis-benchmark", "-p", str(port), "-c", str(clients), "-n", str(requests), "-t", "ping_inline"]
+def ask(port: int, requests: int, options: list[str], clients: int = 50, under: Sequence[str] = ()) -> str:
+    """Have redis-benchmark ask so often, as the command of another program if one is named; return its report.
+
+    Raise ClientFailed unless every request was answered.
+    """
+    command = [*under, "redis-benchmark", "-p", str(port), "-c", str(clients), "-n", str(requests), "-t", "ping_inline"]
     done = subprocess.run([*command, "--precision", "3", *options], capture_output=True, text=True, check=False)
     report = done.stdout.replace("\r", "\n")
     complaints = [line for line in done.stderr.splitlines() if line and not line.startswith("WARNING: ")]
