@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tests.bench import plot
-from tests.bench.contenders import CONTENDERS, Contender, able
+from tests.bench.contenders import CONTENDERS, Contender, able, add_only
 from tests.bench.rounds import machine, medians, options, turns
 
 LOADS = {"new": ["-k", "0"], "kept": []}
@@ -110,11 +110,11 @@ def table(title: str, rows: dict[str, list[Figures]]) -> list[str]:
 
 def main() -> int:
     parser = options("What a connection costs, beside the peers.", requests=10_000)
-    parser.add_argument("--only", default="", help="only servers whose name contains this")
+    add_only(parser)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--svg", type=Path, help="a plot of the CPU per request")
     asked = parser.parse_args()
-    contenders = [one for one in able(CONTENDERS) if asked.only in one.name]
+    contenders = able(CONTENDERS, asked.only)
     found = run(contenders, asked.requests, asked.rounds)
     print(f"{machine()}; {asked.requests} requests, medians of {asked.rounds} rounds\n")
     for load, rows in found.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import subprocess
 import sys
@@ -113,12 +114,18 @@ DATAGRAM_CONTENDERS = [
 ]
 
 
-def able(contenders: list[Contender]) -> list[Contender]:
-    """Return those whose tools are here, and say who is missing."""
-    for one in contenders:
+def add_only(parser: argparse.ArgumentParser) -> None:
+    """Add the option whose value `able()` is given."""
+    parser.add_argument("--only", default="", help="only servers whose name contains this")
+
+
+def able(contenders: list[Contender], only: str = "") -> list[Contender]:
+    """Return those that are asked for and whose tools are here, and say who is missing."""
+    asked = [one for one in contenders if only in one.name]
+    for one in asked:
         if one.needs and shutil.which(one.needs) is None:
             print(f"{one.name} does not take part: {one.needs} is not installed (tests/bench/setup installs it)")
-    return [one for one in contenders if not one.needs or shutil.which(one.needs) is not None]
+    return [one for one in asked if not one.needs or shutil.which(one.needs) is not None]
 
 
 @contextmanager

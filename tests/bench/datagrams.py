@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tests.bench import plot
 from tests.bench.connections import ClientFailed
-from tests.bench.contenders import DATAGRAM_CONTENDERS, Contender, able
+from tests.bench.contenders import DATAGRAM_CONTENDERS, Contender, able, add_only
 from tests.bench.rounds import machine, medians, options, turns
 
 NAMES = "example.test A\nwww.example.test AAAA\nmail.example.test A\n"
@@ -63,11 +63,11 @@ def ask(port: int, seconds: int, most: int = 0) -> tuple[int, int, float]:
 
 def main() -> int:
     parser = options("What a datagram costs, beside the peers.", seconds=5)
-    parser.add_argument("--only", default="", help="only servers whose name contains this")
+    add_only(parser)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--svg", type=Path, help="a plot of the CPU per query")
     asked = parser.parse_args()
-    contenders = [one for one in able(DATAGRAM_CONTENDERS) if asked.only in one.name]
+    contenders = able(DATAGRAM_CONTENDERS, asked.only)
     rows: dict[str, list[Figures]] = {one.name: [] for one in contenders}
     for contender in turns(contenders, asked.rounds):
         rows[contender.name].append(measure(contender, asked.seconds))

@@ -17,24 +17,14 @@ import tempfile
 from collections import Counter
 
 from tests.bench.connections import LOADS, TITLES, ask
-from tests.bench.contenders import CONTENDERS, Contender, able
+from tests.bench.contenders import CONTENDERS, Contender, able, add_only
 from tests.bench.rounds import machine, options, turns
 
-NAMES = (
-    "prefork, BaseRequestHandler",
-    "prefork, StreamRequestHandler",
-    "prefork, MessageRequestHandler",
-    "C, epoll",
-    "Go, net",
-    "uvloop",
-    "asyncio",
-)
 KERNEL, PROGRAM = "the kernel otherwise", "the program"
 NEGLIGIBLE = 0.5  # microseconds: a system call that costs nobody more is not worth a row
 # All processors: to sample some processes only makes each switch between threads dearer.
 _PERF = ("perf", "record", "--quiet", "--all-cpus", "-F", "997", "-g", "--kernel-callchains")
-_KERNEL_SYMBOL = re.compile(r" (\S+) \(\[kernel\.kallsyms\]\)$", re.MULTILINE)
-_CALL = re.compile(r"(?:__x64_sys|ksys)_(\w+)")
+_CALL = re.compile(r" (?:(?:__x64_sys|ksys)_(\w+)|(sock_(?:read|write)_iter)) ")
 _ALIKE = {
     "read": "recvfrom, read",
     "recvfrom": "recvfrom, read",
@@ -48,13 +38,10 @@ _ALIKE = {
 
 def row_of(sample: str) -> str:
     """Return the system call in which perf's sample was taken, or what else its process did."""
-    symbols = _KERNEL_SYMBOL.findall(sample)
-    for symbol in symbols:
-        if called := _CALL.fullmatch(symbol):
-            return _ALIKE.get(called[1], called[1])
-        if symbol in _ALIKE:
-            return _ALIKE[symbol]
-    return KERNEL if symbols else PROGRAM
+    if called := _CALL.search(sample):  # the innermost frame comes first
+        name = called[1] or called[2]
+        return _ALIKE.get(name, name)
+    return KERNEL if "[kernel.kallsyms]" in sample else PROGRAM
 
 
 def measure(contender: Contender, load: str, requests: int) -> tuple[float, Counter[str]]:
@@ -109,12 +96,13 @@ def table(columns: dict[str, dict[str, float]]) -> list[str]:
 
 def main() -> int:
     parser = options("Where the CPU of a request goes.", requests=20_000)
-    parser.add_argument("--only", default="", help="only servers whose name contains this")
+    add_only(parser)
     asked = parser.parse_args()
     if shutil.which("perf") is None:
         print("perf is not installed (tests/bench/setup installs it)")
         return 1
-    contenders = [one for one in able(CONTENDERS) if one.name in NAMES and asked.only in one.name]
+    # Those of the standard library, with a thread or a process for each connection, are no measure for what is left.
+    contenders = [one for one in able(CONTENDERS, asked.only) if not one.name.endswith("TCPServer")]
     found = run(contenders, asked.requests, asked.rounds)
     print(f"{machine()}; {asked.requests} requests, {asked.rounds} rounds\n")
     for load, columns in found.items():
