@@ -28,18 +28,13 @@ _BEAT = struct.Struct("=d")
 _MEMORY = struct.Struct("=Q")
 _MEMORY_AT, _PROPORTIONAL_AT = 8, 16
 _WORKER_ROW_BYTES = 64
-# start of the present request (0: idle), its listener, then peer and tag as text; how many connections this row has
-# parked more than it took up again
-_REQUEST = struct.Struct("=dI")
-_TEXT = struct.Struct("=64p64p")
-_REQUEST_AT = 0
-_TEXT_AT = _REQUEST_AT + _REQUEST.size
-_PARKED = struct.Struct("=q")
-_PARKED_AT = 144
 _THREAD_ROW_BYTES = 192
-# until when the request may take at least (0: no longer than any), and the thread's identity
-_PATIENCE = struct.Struct("=dQ")
-_PATIENCE_AT = _THREAD_ROW_BYTES - _PATIENCE.size
+# Of the present request: peer and tag as text (what is too long is cut off), its listener, the thread's identity, until
+# when it may take at least (0: no longer than any), and, last, since when it is served (0: the row is idle). Then, how
+# many connections this row has parked more than it took up again.
+_REQUEST = struct.Struct("=64p64pI4xQdd")
+_TEXT = struct.Struct("=64p")
+_TAG_AT, _EXTENDED_AT, _SINCE_AT, _PARKED_AT = 64, 144, 152, 160
 
 
 # What a row's connection is served as: as a whole; or message by message, and one is being served, or none.
@@ -75,7 +70,7 @@ class Scoreboard:
     def __init__(self, slots: int, threads: int, listeners: Sequence[str]) -> None:
         self.threads = threads
         self._tallies = TallyBoard(slots, threads + 1, listeners)
-        self._slot_bytes = _WORKER_ROW_BYTES + (threads + 1) * _THREAD_ROW_BYTES
+        self._slot_bytes = _size(threads)
         self._memory = mmap.mmap(-1, slots * self._slot_bytes, flags=mmap.MAP_SHARED | mmap.MAP_ANONYMOUS)
         self._loads = Loads(slots)
 
@@ -92,14 +87,16 @@ class WorkerRows:
         self._memory = memory
         self._tallies = tallies
         self._start = start
-        self._threads_start = start + _WORKER_ROW_BYTES
+        self._row_at = range(start + _WORKER_ROW_BYTES, start + _size(threads), _THREAD_ROW_BYTES)
         # The same words of all thread rows, to be read at one go: there may be thousands of rows, and few at work.
-        rows = memoryview(memory)[self._threads_start : self._threads_start + (threads + 1) * _THREAD_ROW_BYTES]
-        self._begun = rows.cast("d")[_REQUEST_AT // 8 :: _THREAD_ROW_BYTES // 8]
+        rows = memoryview(memory)[self._row_at.start : self._row_at.stop]
+        self._extended = rows.cast("d")[_EXTENDED_AT // 8 :: _THREAD_ROW_BYTES // 8]
+        self._since = rows.cast("d")[_SINCE_AT // 8 :: _THREAD_ROW_BYTES // 8]
         self._parked = rows.cast("q")[_PARKED_AT // 8 :: _THREAD_ROW_BYTES // 8]
         self.threads = threads
-        # In the worker, for each row: what there is to be timed when its connection closes.
+        # In the worker, for each row: what there is to be timed when its connection closes, and where that came from.
         self._timed = [_THE_CONNECTION] * (threads + 1)
+        self._listener = [0] * (threads + 1)
         self.load = load
         # Called for each connection, so without a step in between: show the other workers how much is being served
         # (under the pool's lock), and say who should rather take the next connection.
@@ -108,7 +105,7 @@ class WorkerRows:
 
     def clear(self) -> None:
         """Forget the slot's former worker; called by the master before it orders the next one."""
-        size = _WORKER_ROW_BYTES + (self.threads + 1) * _THREAD_ROW_BYTES
+        size = _size(self.threads)
         self._memory[self._start : self._start + size] = bytes(size)
         self.load.clear()
         self._tallies.clear()
@@ -142,9 +139,7 @@ class WorkerRows:
 
     def opened(self, row: int, listener: int, client_address: object) -> None:
         """Count a connection and show whom the thread serves (the thread of that row only)."""
-        at = self._threads_start + row * _THREAD_ROW_BYTES
-        self._show(at, row, listener, client_address)
-        self._timed[row] = _THE_CONNECTION
+        self._show(row, listener, client_address, _THE_CONNECTION)
         self._tallies.opened(row, listener)
 
     def closed(self, row: int, failed: bool, listener: int | None = None, since: float | None = None) -> None:
@@ -152,86 +147,65 @@ class WorkerRows:
 
         `listener` and `since` say which request it was, if the row has several at a time.
         """
-        at = self._threads_start + row * _THREAD_ROW_BYTES + _REQUEST_AT
         if since is None or listener is None:
-            since, listener = _REQUEST.unpack_from(self._memory, at)
-        _REQUEST.pack_into(self._memory, at, 0.0, 0)
-        if self._timed[row] != _NOTHING:
-            self._tallies.took(row, listener, time.monotonic() - since)
-        self._tallies.closed(row, listener, failed)  # last: this ends it
+            since, listener = self._since[row], self._listener[row]
+        self._since[row] = 0.0
+        seconds = time.monotonic() - since if self._timed[row] != _NOTHING else None
+        self._tallies.closed(row, listener, failed, seconds)
 
     def identified(self, row: int, client_address: object) -> None:
         """Show that the thread serves somebody else than it seemed (the thread of that row only)."""
-        at = self._threads_start + row * _THREAD_ROW_BYTES + _TEXT_AT
-        struct.pack_into("=64p", self._memory, at, format_peer(client_address).encode(errors="replace")[:63])
+        _TEXT.pack_into(self._memory, self._row_at[row], format_peer(client_address).encode())
 
     def refused(self, row: int, listener: int | None = None) -> None:
         """Count a connection that is closed without being served (the thread of that row only)."""
-        if listener is None:
-            at = self._threads_start + row * _THREAD_ROW_BYTES + _REQUEST_AT
-            listener = _REQUEST.unpack_from(self._memory, at)[1]
-        self._tallies.refused(row, listener)
+        self._tallies.refused(row, self._listener[row] if listener is None else listener)
 
     def parked(self, row: int) -> None:
         """Show that what the thread served waits for its client, without a thread (the thread of that row only)."""
-        at = self._threads_start + row * _THREAD_ROW_BYTES
-        _REQUEST.pack_into(self._memory, at + _REQUEST_AT, 0.0, 0)
-        self._add_parked(at, 1)
+        self._since[row] = 0.0
+        self._parked[row] += 1
 
     def resumed(self, row: int, listener: int, client_address: object, kept: object = None) -> None:
         """Show whom the thread serves again (the thread of that row only)."""
-        at = self._threads_start + row * _THREAD_ROW_BYTES
-        self._show(at, row, listener, client_address)
-        self._timed[row] = _NOTHING
-        self._add_parked(at, -1)
+        self._show(row, listener, client_address, _NOTHING)
+        self._parked[row] -= 1
 
     def handed_over(self, row: int) -> None:
         """Count that another worker has what the thread took up for that (the thread of that row only)."""
-        at = self._threads_start + row * _THREAD_ROW_BYTES + _REQUEST_AT
-        listener = _REQUEST.unpack_from(self._memory, at)[1]
-        _REQUEST.pack_into(self._memory, at, 0.0, 0)
-        self._tallies.handed_over(row, listener)
+        self._since[row] = 0.0
+        self._tallies.handed_over(row, self._listener[row])
 
     def taken_over(self, row: int, listener: int, client_address: object, opened_at: float) -> None:
         """Count a parked connection of another worker and show it (the thread of that row only)."""
-        at = self._threads_start + row * _THREAD_ROW_BYTES
-        self._show(at, row, listener, client_address)
-        self._timed[row] = _NOTHING
+        self._show(row, listener, client_address, _NOTHING)
         self._tallies.taken_over(row, listener)
 
-    def message_began(self, row: int, listener: int) -> None:
+    def message_began(self, row: int) -> None:
         """Show since when the present message is served (the thread of that row only)."""
-        at = self._threads_start + row * _THREAD_ROW_BYTES
-        _BEAT.pack_into(self._memory, at + _PATIENCE_AT, 0.0)  # what the last one was given is not this one's
-        _REQUEST.pack_into(self._memory, at + _REQUEST_AT, time.monotonic(), listener)
+        self._extended[row] = 0.0  # what the last one was given is not this one's
+        self._since[row] = time.monotonic()
         self._timed[row] = _A_MESSAGE
 
     def message_ended(self, row: int, served: bool = True) -> None:
         """Note that the present message has been served, or was none (the thread of that row only)."""
         if served:
-            at = self._threads_start + row * _THREAD_ROW_BYTES + _REQUEST_AT
-            since, listener = _REQUEST.unpack_from(self._memory, at)
-            self._tallies.took(row, listener, time.monotonic() - since)
+            self._tallies.took(row, self._listener[row], time.monotonic() - self._since[row])
         self._timed[row] = _NOTHING
 
     def tagged(self, row: int, text: str) -> None:
         """Show a text of the application beside the present request (the thread of that row only)."""
-        at = self._threads_start + row * _THREAD_ROW_BYTES + _TEXT_AT + 64
-        struct.pack_into("=64p", self._memory, at, text.encode(errors="replace")[:63])
+        _TEXT.pack_into(self._memory, self._row_at[row] + _TAG_AT, text.encode(errors="replace"))
 
     def extended(self, row: int, seconds: float) -> None:
         """Let the present request take at least so long from now on (the thread of that row only)."""
-        at = self._threads_start + row * _THREAD_ROW_BYTES + _PATIENCE_AT
-        _BEAT.pack_into(self._memory, at, time.monotonic() + seconds)
+        self._extended[row] = time.monotonic() + seconds
 
-    def _show(self, at: int, row: int, listener: int, client_address: object) -> None:
-        _TEXT.pack_into(self._memory, at + _TEXT_AT, format_peer(client_address).encode(errors="replace")[:63], b"")
-        _PATIENCE.pack_into(self._memory, at + _PATIENCE_AT, 0.0, threading.get_ident() if row < self.threads else 0)
-        _REQUEST.pack_into(self._memory, at + _REQUEST_AT, time.monotonic(), listener)
-
-    def _add_parked(self, at: int, difference: int) -> None:
-        at += _PARKED_AT
-        _PARKED.pack_into(self._memory, at, _PARKED.unpack_from(self._memory, at)[0] + difference)
+    def _show(self, row: int, listener: int, client_address: object, timed: int) -> None:
+        self._timed[row] = timed
+        self._listener[row] = listener
+        peer, thread = format_peer(client_address).encode(), threading.get_ident() if row < self.threads else 0
+        _REQUEST.pack_into(self._memory, self._row_at[row], peer, b"", listener, thread, 0.0, time.monotonic())
 
     def tallies(self) -> dict[str, Tally]:
         """Add up what all threads have counted, by the address of the listener."""
@@ -247,24 +221,19 @@ class WorkerRows:
 
     def count_busy(self) -> int:
         """Return how many rows serve somebody now."""
-        return sum(_is_time(begun) for begun in self._begun.tolist())
+        return sum(_is_time(since) for since in self._since.tolist())
 
     def requests(self, most: int | None = None, begun_by: float = math.inf) -> list[Request]:
         """Return what the threads serve now, and the latest of the foreign servers, the longest first.
 
         `most` and `begun_by` (a time) leave out the shorter ones, which saves reading them.
         """
-        begun = enumerate(self._begun.tolist())
-        busy = sorted((since, row) for row, since in begun if _is_time(since) and since <= begun_by)
+        rows = enumerate(self._since.tolist())
+        busy = sorted((since, row) for row, since in rows if _is_time(since) and since <= begun_by)
         found = []
         for _, row in busy[:most]:
-            at = self._threads_start + row * _THREAD_ROW_BYTES
-            since, listener = _REQUEST.unpack_from(self._memory, at + _REQUEST_AT)
+            peer, tag, listener, thread, until, since = _REQUEST.unpack_from(self._memory, self._row_at[row])
             if _is_time(since):  # still, perhaps of another one
-                peer, tag = _TEXT.unpack_from(self._memory, at + _TEXT_AT)
-                until, thread = _PATIENCE.unpack_from(
-                    self._memory, self._threads_start + row * _THREAD_ROW_BYTES + _PATIENCE_AT
-                )
                 found.append(Request(_text(peer), _text(tag), listener, since, row, thread, until))
         return sorted(found, key=lambda request: request.since)
 
@@ -274,9 +243,14 @@ class WorkerRows:
         return {one.thread: f"row {one.row}, serves {one.in_words(listeners, now)}" for one in serving}
 
 
-def _is_time(begun: float) -> bool:
+def _size(threads: int) -> int:
+    """Return the bytes of a slot."""
+    return _WORKER_ROW_BYTES + (threads + 1) * _THREAD_ROW_BYTES
+
+
+def _is_time(since: float) -> bool:
     """Tell whether a row serves somebody; what the application scribbles there is no time."""
-    return 0.0 < begun < math.inf
+    return 0.0 < since < math.inf
 
 
 def _text(field: bytes) -> str:

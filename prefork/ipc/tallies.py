@@ -114,12 +114,15 @@ class TallyRows:
         """Count that it is closed without being served (the thread of that row only)."""
         self._words[row * self._row + listener * _BLOCK + _REFUSED] += 1
 
-    def closed(self, row: int, listener: int, failed: bool) -> None:
-        """Count its end (the thread of that row only)."""
+    def closed(self, row: int, listener: int, failed: bool, seconds: float | None = None) -> None:
+        """Count its end, and how long it took if that was one request (the thread of that row only)."""
         words, at = self._words, row * self._row + listener * _BLOCK
+        if seconds is not None:
+            words[at + _NANOSECONDS] += int(1e9 * seconds)
+            words[at + _CLASSES + bisect_left(BOUNDS, seconds)] += 1
         if failed:
             words[at + _FAILED] += 1
-        words[at + _CLOSED] += 1
+        words[at + _CLOSED] += 1  # last: this ends it
 
     def handed_over(self, row: int, listener: int) -> None:
         """Count that another worker has it now (the thread of that row only)."""

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         def taken_over(self, row: int, listener: int, client_address: object, opened_at: float) -> None:
             """The row is busy with a parked connection of another process, open since then."""
 
-        def message_began(self, row: int, listener: int) -> None:
+        def message_began(self, row: int) -> None:
             """The row's connection is served another message."""
 
         def message_ended(self, row: int, served: bool = True) -> None:
@@ -88,7 +88,7 @@ class NoActivity:
     def taken_over(self, row: int, listener: int, client_address: object, opened_at: float) -> None:
         pass
 
-    def message_began(self, row: int, listener: int) -> None:
+    def message_began(self, row: int) -> None:
         pass
 
     def message_ended(self, row: int, served: bool = True) -> None:

@@ -46,7 +46,8 @@ class BaseServer:
     _log_error: Callable[[BaseException | None, Any, Any], object] | None = None
 
     __wakeup: Wakeup | None = None  # written by the serving thread, there only while it serves
-    __serving_thread: int | None = None  # written by the serving thread
+    # Written by the serving thread, and left: a signal handler that runs in it after the loop must not wait for it.
+    __serving_thread: int | None = None
     __pause: AcceptPause | None = None  # the serving thread's own
 
     def __init__(self, server_address: Any, RequestHandlerClass: Callable[[Any, Any, Any], object]) -> None:
@@ -65,15 +66,14 @@ class BaseServer:
         Calls `service_actions()` after every wait, at the latest after `poll_interval` seconds. Ignores `timeout`. May
         be called again after it has returned.
         """
-        self.__is_shut_down.clear()
         self.__serving_thread = threading.get_ident()
+        self.__is_shut_down.clear()
         try:
             with _ServerSelector() as selector, Wakeup() as wakeup:
                 self.__wakeup = wakeup  # before the flag is read: who sets it later also wakes
                 self.__serve(ListenerWait(selector, self, wakeup), poll_interval)
         finally:
             self.__wakeup = None
-            self.__serving_thread = None
             self.__shutdown_request = False
             self.__is_shut_down.set()
 

@@ -107,6 +107,7 @@ class Pool:
         make_intake = Intake if self.admission is None else self.admission.intake
         intake = make_intake(server, listener)
         intake.may_be_left = intake.may_be_left and shared
+        server._limits_peers = self.admission is not None
         self._intakes.append(intake)
 
     def start(self) -> None:
@@ -246,7 +247,7 @@ class Pool:
             return False
         me.messages += 1
         conversation.spoken = True
-        self.activity.message_began(me.row, conversation.listener)
+        self.activity.message_began(me.row)
         return True
 
     def _has_thread_to_spare(self) -> bool:
@@ -378,7 +379,6 @@ class Pool:
         with self._lock:
             me.request = request
             self._busy.add(me)
-            self._retry.forget()
             self._show_load()
             if resumed is not None:
                 self._parking.remove(resumed)
@@ -394,6 +394,7 @@ class Pool:
                 me.number = self._promotion.leave()
                 self._retry.expect(source, me)
             else:
+                self._retry.forget()
                 fresh = self._choose_leader()
                 if self._leader is None:
                     self._crowded = _CROWDED

@@ -43,6 +43,7 @@ class ThreadPoolMixIn:
     _pool: Pool | None = None  # of the present or the last serve_forever()
     _finish_queue: bool = False  # whether serve_forever() serves what is queued before it returns
     _stop_asked: threading.Event | None = None
+    _limits_peers: bool = False  # whether the pool counts connections for their peers; said by the pool
 
     def serve_forever(self, poll_interval: float = 0.5) -> None:
         """Serve requests until `shutdown()`; connections that are open then go on in their threads."""
@@ -146,7 +147,8 @@ class ThreadPoolMixIn:
     def shutdown_request(self, request: Any) -> None:
         """End the request in an orderly way, so that its peer can read what was sent to it."""
         if isinstance(request, socket.socket):
-            _release_peer()
+            if self._limits_peers:
+                _release_peer()
             linger_if_unread(request)
         super().shutdown_request(request)  # type: ignore[misc]  # of the server class this is mixed into
 

@@ -132,8 +132,8 @@ class RecordingActivity:
         self._activity.taken_over(row, listener, client_address, opened_at)
         self._records[row] = Record(self._listeners[listener], client_address, opened_at=opened_at)
 
-    def message_began(self, row: int, listener: int) -> None:
-        self._activity.message_began(row, listener)
+    def message_began(self, row: int) -> None:
+        self._activity.message_began(row)
 
     def message_ended(self, row: int, served: bool = True) -> None:
         self._activity.message_ended(row, served)

@@ -3,11 +3,23 @@
 import gc
 import signal
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from prefork import socketserver
 from tests.conformance.actors import FOR_EVER, LOOPBACK, PATIENCE, connected, descriptors, serving
+from tests.support.clients import eventually
+
+
+@contextmanager
+def handled(number: signal.Signals, handler: Callable[..., object]) -> Iterator[None]:
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 def test_shutdown_does_not_wait_for_the_poll_interval() -> None:
@@ -19,16 +31,48 @@ def test_shutdown_does_not_wait_for_the_poll_interval() -> None:
 def test_shutdown_from_a_signal_handler_in_the_serving_thread_ends_the_loop() -> None:
     def interrupt() -> None:
         served.wait(PATIENCE)
+        eventually(interrupted_once_more)
+
+    def interrupted_once_more() -> bool:
+        # Again: Python runs the handler of a signal that comes just before the wait when the wait is over.
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+        return bool(orders)
+
+    def shut_down(*_: object) -> None:
+        server.shutdown()
+        orders.append("shutdown")
 
     served = threading.Event()
+    orders: list[str] = []
     with socketserver.TCPServer(LOOPBACK, lambda *_: served.set()) as server, connected(server):
-        before = signal.signal(signal.SIGUSR1, lambda *_: server.shutdown())
-        try:
-            threading.Thread(target=interrupt).start()
+        with handled(signal.SIGUSR1, shut_down):
+            interrupter = threading.Thread(target=interrupt)
+            interrupter.start()
             server.serve_forever(FOR_EVER)
-        finally:
-            signal.signal(signal.SIGUSR1, before)
+            interrupter.join(PATIENCE)
+
+
+@pytest.mark.parametrize("moment", ["clear", "set"])
+def test_shutdown_from_a_signal_handler_while_the_loop_begins_or_ends_does_not_wait(moment: str) -> None:
+    class Interrupted(threading.Event):
+        """Is interrupted in the moment."""
+
+        def clear(self) -> None:
+            self._reach("clear")
+            super().clear()
+
+        def set(self) -> None:
+            self._reach("set")
+            super().set()
+
+        def _reach(self, now: str) -> None:
+            if now == moment:
+                signal.raise_signal(signal.SIGUSR1)
+
+    with socketserver.TCPServer(LOOPBACK, lambda request, address, server: server.shutdown()) as server:
+        server._BaseServer__is_shut_down = Interrupted()  # type: ignore[attr-defined]  # what the loop sets at its end
+        with connected(server), handled(signal.SIGUSR1, lambda *_: server.shutdown()):
+            server.serve_forever(FOR_EVER)
 
 
 def test_shutdown_from_a_handler_in_the_serving_thread_ends_the_loop() -> None:

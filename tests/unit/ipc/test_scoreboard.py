@@ -2,7 +2,6 @@
 
 import math
 import os
-import struct
 import threading
 import time
 
@@ -52,14 +51,14 @@ def test_a_connection_is_one_request_unless_it_is_served_message_by_message() ->
     rows.closed(0, failed=False)
     rows.opened(1, 1, None)
     for _ in range(3):
-        rows.message_began(1, 1)
+        rows.message_began(1)
         rows.message_ended(1)
     rows.parked(1)
     rows.resumed(2, 1, None)
-    rows.message_began(2, 1)
+    rows.message_began(2)
     rows.closed(2, failed=True)  # in the middle of a message
     rows.opened(1, 2, None)
-    rows.message_began(1, 2)
+    rows.message_began(1)
     rows.message_ended(1, served=False)
     rows.closed(1, failed=False)
 
@@ -116,7 +115,7 @@ def test_every_row_at_work_is_shown_and_no_idle_one() -> None:
 def test_a_row_that_begins_at_no_time_is_not_shown(nonsense: float) -> None:
     rows = Scoreboard(slots=1, threads=1, listeners=LISTENERS).worker(0)
     rows.opened(0, 0, ("10.0.0.1", 5555))
-    struct.pack_into("=d", rows._memory, rows._threads_start, nonsense)
+    rows._since[0] = nonsense
 
     assert rows.requests() == []
     assert rows.count_busy() == 0
@@ -249,7 +248,7 @@ def test_the_age_shown_is_that_of_the_present_message() -> None:
     rows = Scoreboard(slots=1, threads=1, listeners=LISTENERS).worker(0)
     rows.opened(0, 0, "/a")
     opened = rows.requests()[0].since
-    rows.message_began(0, 0)
+    rows.message_began(0)
 
     assert rows.requests()[0].since > opened
     assert rows.requests()[0].peer == "/a"

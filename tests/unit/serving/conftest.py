@@ -56,8 +56,8 @@ class Notes:
     def taken_over(self, row: int, listener: int, client_address: object, opened_at: float) -> None:
         self._note("taken over", row, listener)
 
-    def message_began(self, row: int, listener: int) -> None:
-        self.lines.append(("message", row, listener))
+    def message_began(self, row: int) -> None:
+        self.lines.append(("message", row))
 
     def message_ended(self, row: int, served: bool = True) -> None:
         self.lines.append(("message ended", row, served))

@@ -60,8 +60,8 @@ class Notes:
     def message_ended(self, row: int, served: bool = True) -> None:
         pass
 
-    def message_began(self, row: int, listener: int) -> None:
-        self._note("message", row, listener)
+    def message_began(self, row: int) -> None:
+        self._note("message", row)
 
     def load_changed(self, busy: int | None) -> None:
         pass
