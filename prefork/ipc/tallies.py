@@ -116,10 +116,9 @@ class TallyRows:
 
     def closed(self, row: int, listener: int, failed: bool, seconds: float | None = None) -> None:
         """Count its end, and how long it took if that was one request (the thread of that row only)."""
-        words, at = self._words, row * self._row + listener * _BLOCK
         if seconds is not None:
-            words[at + _NANOSECONDS] += int(1e9 * seconds)
-            words[at + _CLASSES + bisect_left(BOUNDS, seconds)] += 1
+            self.took(row, listener, seconds)
+        words, at = self._words, row * self._row + listener * _BLOCK
         if failed:
             words[at + _FAILED] += 1
         words[at + _CLOSED] += 1  # last: this ends it
